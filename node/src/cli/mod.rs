@@ -1,0 +1,10 @@
+//! The command line: one module per verb.
+
+pub mod advice;
+pub mod bench;
+pub mod certs;
+pub mod chat;
+pub mod client;
+pub mod demo;
+pub mod models;
+pub mod status;
