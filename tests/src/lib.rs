@@ -1,1 +1,3 @@
-//! Placeholder.
+//! What the cross-crate tests share: a cluster of real host processes on this machine.
+
+pub mod cluster;
