@@ -20,6 +20,7 @@ pub mod generate;
 pub mod host;
 pub mod http;
 pub mod journal;
+pub mod local;
 pub mod metrics;
 pub mod serve;
 pub mod transport;
