@@ -19,6 +19,8 @@
 
 pub mod conductor;
 pub mod credit;
+#[cfg(test)]
+mod fixture;
 pub mod gateway;
 pub mod kv;
 pub mod liveness;
