@@ -1,0 +1,331 @@
+//! A model on disk: its configuration and its tensors, the same whatever the format.
+//!
+//! Tensors carry GGUF's names (`blk.3.attn_q.weight`, `output_norm.weight`) and shapes with the
+//! outermost dimension first, so a linear layer is `[out, in]`. Two conventions differ between
+//! formats and are settled here, so that the model code knows one of each:
+//!
+//! - Rows of query and key projections are in the "rotate half" order of Hugging Face. GGUF files
+//!   of the Llama family interleave the halves of each head; [`ModelSource::f32`] undoes it.
+//! - Norm weights multiply as they are. Gemma's safetensors store `weight - 1`, GGUF does not.
+
+mod expected;
+mod names;
+
+pub(crate) use names::canonical;
+
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use thalweg_wire::{Bytes, ModelId, ModelShape};
+
+use crate::config::{Arch, ConfigError, ModelConfig, from_gguf, from_hf};
+use crate::gguf::{Gguf, GgufError};
+use crate::map::Map;
+use crate::quant::{Stored, StoredSizeError};
+use crate::safetensors::{Safetensors, SafetensorsError};
+
+/// Bytes of an F32 value.
+const F32_BYTES: u64 = 4;
+
+/// A model that could not be opened or read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SourceError {
+    /// A file that could not be read.
+    #[error("cannot read `{path}`")]
+    Io {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A path that is neither a GGUF file nor a folder with a model.
+    #[error("`{path}` is neither a GGUF file nor a folder with `config.json` and safetensors")]
+    NoModel {
+        /// The path.
+        path: PathBuf,
+    },
+    /// A damaged GGUF file.
+    #[error("`{path}` is no GGUF file this program can read")]
+    Gguf {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        source: GgufError,
+    },
+    /// A damaged safetensors file, or a damaged index of several.
+    #[error("`{path}` is no safetensors model this program can read")]
+    Safetensors {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        source: SafetensorsError,
+    },
+    /// A configuration that cannot be served.
+    #[error("`{path}` cannot be served")]
+    Config {
+        /// Which model.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: ConfigError,
+    },
+    /// A tensor every model of this family has.
+    #[error("model has no tensor `{name}`")]
+    Missing {
+        /// Canonical name.
+        name: String,
+    },
+    /// A tensor whose dimensions do not follow from the configuration.
+    #[error("tensor `{name}` has shape {found:?}, expected {expected:?}")]
+    Shape {
+        /// Canonical name.
+        name: String,
+        /// From the configuration, outermost first.
+        expected: Vec<usize>,
+        /// In the file.
+        found: Vec<usize>,
+    },
+    /// A tensor whose bytes do not fit its type and shape.
+    #[error("tensor `{name}` is damaged")]
+    Size {
+        /// Canonical name.
+        name: String,
+        /// Expected and found bytes.
+        #[source]
+        source: StoredSizeError,
+    },
+    /// A tensor the model code would have to use and cannot.
+    #[error("model has a tensor `{name}`, which is not supported")]
+    Unsupported {
+        /// Canonical name.
+        name: String,
+    },
+}
+
+/// A tensor as it lies in the file.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TensorView<'a> {
+    /// Type of the values.
+    pub stored: Stored,
+    /// Dimensions, outermost first.
+    pub shape: &'a [usize],
+    /// The stored values, in the order of the file.
+    pub bytes: &'a [u8],
+}
+
+/// An opened model. Cheap to open: weights are read when they are asked for.
+#[derive(Debug)]
+pub struct ModelSource {
+    path: PathBuf,
+    config: ModelConfig,
+    format: Format,
+    id: OnceLock<ModelId>,
+}
+
+/// The two formats.
+#[derive(Debug)]
+pub(crate) enum Format {
+    Gguf { map: Map, header: Gguf },
+    Safetensors(Safetensors),
+}
+
+impl ModelSource {
+    /// Opens a GGUF file, or a folder with `config.json` and safetensors.
+    ///
+    /// Every tensor the configuration calls for is there and has the right shape afterwards.
+    ///
+    /// # Errors
+    ///
+    /// Says which file is damaged, incomplete or of an unsupported kind, and where.
+    pub fn open(path: &Path) -> Result<Self, SourceError> {
+        let (format, config) = if path.is_dir() { open_folder(path)? } else { open_gguf(path)? };
+        let source = Self { path: path.to_owned(), config, format, id: OnceLock::new() };
+        expected::check(&source)?;
+        Ok(source)
+    }
+
+    /// Where the model is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Dimensions and constants.
+    pub fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    /// Whether there is a tensor of this name.
+    pub fn has(&self, name: &str) -> bool {
+        self.tensor(name).is_ok()
+    }
+
+    /// Returns a tensor as it is stored.
+    ///
+    /// # Errors
+    ///
+    /// If there is none of this name.
+    pub fn tensor(&self, name: &str) -> Result<TensorView<'_>, SourceError> {
+        let view = match &self.format {
+            Format::Gguf { map, header } => header.tensors().get(name).map(|it| TensorView {
+                stored: it.stored,
+                shape: &it.shape,
+                bytes: &map[it.range.clone()],
+            }),
+            Format::Safetensors(files) => files.tensor(name),
+        };
+        view.ok_or_else(|| SourceError::Missing { name: name.to_owned() })
+    }
+
+    /// Returns a tensor's values and its shape, in the conventions of this module.
+    ///
+    /// The result is the only memory that stays: see also [`release_pages`](Self::release_pages).
+    ///
+    /// # Errors
+    ///
+    /// If there is no tensor of this name.
+    pub fn f32(&self, name: &str) -> Result<(Vec<f32>, Vec<usize>), SourceError> {
+        let view = self.tensor(name)?;
+        let mut values = vec![0.0; view.shape.iter().product()];
+        view.stored
+            .expand(view.bytes, &mut values)
+            .map_err(|source| SourceError::Size { name: name.to_owned(), source })?;
+        self.settle_conventions(name, view.shape, &mut values);
+        Ok((values, view.shape.to_vec()))
+    }
+
+    /// Gives back the memory of file pages read so far. Call it after each tensor or layer.
+    pub fn release_pages(&self) {
+        match &self.format {
+            Format::Gguf { map, .. } => map.release(),
+            Format::Safetensors(files) => files.release_pages(),
+        }
+    }
+
+    /// Canonical names of all tensors, sorted.
+    pub fn names(&self) -> Vec<&str> {
+        match &self.format {
+            Format::Gguf { header, .. } => header.tensors().keys().map(String::as_str).collect(),
+            Format::Safetensors(files) => files.names(),
+        }
+    }
+
+    /// Size of a tensor in the file.
+    ///
+    /// # Errors
+    ///
+    /// If there is no tensor of this name.
+    pub fn stored_bytes(&self, name: &str) -> Result<Bytes, SourceError> {
+        self.tensor(name).map(|it| Bytes(it.bytes.len() as u64))
+    }
+
+    /// Size of one layer's weights as F32.
+    ///
+    /// # Panics
+    ///
+    /// If the model has no such layer.
+    pub fn layer_bytes_f32(&self, layer: usize) -> Bytes {
+        assert!(layer < self.config.layers, "layer {layer} of {}", self.config.layers);
+        let values: usize = expected::layer(&self.config, layer)
+            .map(|(_, shape)| shape.iter().product::<usize>())
+            .sum();
+        Bytes(values as u64 * F32_BYTES)
+    }
+
+    /// What planners must know, for contexts of at most `context` tokens. Sizes are those of F32.
+    pub fn shape(&self, context: u32) -> ModelShape {
+        let config = &self.config;
+        let table = Bytes((config.vocab * config.hidden) as u64 * F32_BYTES);
+        let norm = Bytes(config.hidden as u64 * F32_BYTES);
+        // Both are checked to fit by `ModelConfig::check`.
+        let (layers, hidden) = (config.layers as u32, config.hidden as u32);
+        ModelShape {
+            model: self.id(),
+            name: config.name.clone(),
+            layers,
+            hidden,
+            layer_bytes: (0..config.layers).map(|layer| self.layer_bytes_f32(layer)).collect(),
+            embedding_bytes: table,
+            head_bytes: Bytes(table.0 + norm.0),
+            kv_bytes_per_token_layer: Bytes(2 * config.kv_width() as u64 * F32_BYTES),
+            context_tokens: context.min(config.context as u32),
+        }
+    }
+
+    /// Identifies the model by its content.
+    ///
+    /// The first call reads every weight once (about a second per gigabyte), later calls are free.
+    pub fn id(&self) -> ModelId {
+        *self.id.get_or_init(|| crate::identity::model_id(self))
+    }
+
+    /// The file behind the tensors.
+    pub(crate) fn format(&self) -> &Format {
+        &self.format
+    }
+
+    fn settle_conventions(&self, name: &str, shape: &[usize], values: &mut [f32]) {
+        let config = &self.config;
+        match (&self.format, config.arch) {
+            (Format::Gguf { .. }, Arch::Llama) => {
+                let row = shape.last().copied().unwrap_or(1);
+                if name.ends_with(".attn_q.weight") || name.ends_with(".attn_k.weight") {
+                    join_halves(values, row, config.head_dim);
+                }
+            }
+            (Format::Safetensors(_), Arch::Gemma3) if name.ends_with("norm.weight") => {
+                values.iter_mut().for_each(|value| *value += 1.0);
+            }
+            _ => {}
+        }
+    }
+}
+
+fn open_gguf(path: &Path) -> Result<(Format, ModelConfig), SourceError> {
+    let io = |source| SourceError::Io { path: path.to_owned(), source };
+    if path.metadata().map_err(io)?.len() == 0 {
+        return Err(SourceError::NoModel { path: path.to_owned() });
+    }
+    let map = Map::open(path).map_err(io)?;
+    let header =
+        Gguf::parse(&map).map_err(|source| SourceError::Gguf { path: path.to_owned(), source })?;
+    let config = from_gguf(&header, &map)
+        .map_err(|source| SourceError::Config { path: path.to_owned(), source })?;
+    Ok((Format::Gguf { map, header }, config))
+}
+
+fn open_folder(path: &Path) -> Result<(Format, ModelConfig), SourceError> {
+    let config_path = path.join("config.json");
+    if !config_path.is_file() {
+        return Err(SourceError::NoModel { path: path.to_owned() });
+    }
+    let text = std::fs::read(&config_path)
+        .map_err(|source| SourceError::Io { path: config_path.clone(), source })?;
+    // Many folders have none.
+    let generation = std::fs::read(path.join("generation_config.json")).ok();
+    let mut config = from_hf(&text, generation.as_deref())
+        .map_err(|source| SourceError::Config { path: config_path, source })?;
+    let files = Safetensors::open(path, config.arch)?;
+    config.tied_head |= files.tensor("output.weight").is_none();
+    Ok((Format::Safetensors(files), config))
+}
+
+/// Undoes the row order of Llama GGUF files: within each head, row `2 i + h` becomes row
+/// `h * head_dim / 2 + i`.
+fn join_halves(values: &mut [f32], row: usize, head_dim: usize) {
+    let half = head_dim / 2;
+    let mut joined = vec![0.0; head_dim * row];
+    for head in values.chunks_exact_mut(head_dim * row) {
+        for (at, source) in head.chunks_exact(row).enumerate() {
+            let to = (at % 2 * half + at / 2) * row;
+            joined[to..to + row].copy_from_slice(source);
+        }
+        head.copy_from_slice(&joined);
+    }
+}
+
+#[cfg(test)]
+mod tests;
