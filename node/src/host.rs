@@ -29,9 +29,12 @@ impl Clock {
 }
 
 /// Carries out what a machine decides: the only place where its effects touch the world.
-pub trait Perform<F> {
+pub trait Perform<M: Machine> {
     /// Does `effect`. Must not block; long work goes to a thread that answers with an event.
-    fn perform(&mut self, effect: F);
+    fn perform(&mut self, effect: M::Effect);
+
+    /// Looks at the machine after its effects were carried out, to publish what others show.
+    fn settled(&mut self, _machine: &M) {}
 }
 
 /// An event on its way to a [`Host`].
@@ -65,7 +68,7 @@ pub struct Host<M, P> {
 impl<M, P> Host<M, P>
 where
     M: Machine + Unpin + 'static,
-    P: Perform<M::Effect> + Unpin + 'static,
+    P: Perform<M> + Unpin + 'static,
 {
     /// Creates the host. `name` is the machine's name in the journal.
     pub fn new(
@@ -83,6 +86,7 @@ where
         while let Some(effect) = self.machine.poll_effect() {
             self.world.perform(effect);
         }
+        self.world.settled(&self.machine);
         if let Some(timer) = self.timer.take() {
             ctx.cancel_future(timer);
         }
@@ -102,7 +106,7 @@ where
 impl<M, P> Actor for Host<M, P>
 where
     M: Machine + Unpin + 'static,
-    P: Perform<M::Effect> + Unpin + 'static,
+    P: Perform<M> + Unpin + 'static,
 {
     type Context = Context<Self>;
 
@@ -116,7 +120,7 @@ impl<M, P> Handler<Deliver<M::Event>> for Host<M, P>
 where
     M: Machine + Unpin + 'static,
     M::Event: Journaled + Send,
-    P: Perform<M::Effect> + Unpin + 'static,
+    P: Perform<M> + Unpin + 'static,
 {
     type Result = ();
 
@@ -131,7 +135,7 @@ where
 impl<M, P, T> Handler<Entrust<T>> for Host<M, P>
 where
     M: Machine + Unpin + 'static,
-    P: Perform<M::Effect> + Keep<T> + Unpin + 'static,
+    P: Perform<M> + Keep<T> + Unpin + 'static,
     T: Send + 'static,
 {
     type Result = ();

@@ -1,0 +1,145 @@
+//! What this host knows of the cluster, for those who only look: status, metrics, HTTP.
+
+use std::sync::{Mutex, PoisonError};
+
+use thalweg_core::registry::Registry;
+use thalweg_wire::{Epoch, HostId, ModelShape};
+
+use crate::consensus::Leadership;
+use crate::http::{
+    ClusterStatus, HostState, HostStatus, LinkStatus, Loading, Phase, PlanStatus, VERSION,
+};
+
+/// The latest of everything worth showing.
+#[derive(Debug)]
+pub struct Board {
+    cluster: String,
+    host: String,
+    shape: ModelShape,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    registry: Registry,
+    leadership: Option<Leadership>,
+    active: Epoch,
+    infeasible: Option<String>,
+    loading: Option<(usize, usize)>,
+}
+
+impl Board {
+    /// Creates an empty board of `host` in `cluster`.
+    pub fn new(cluster: String, host: String, shape: ModelShape) -> Self {
+        Self { cluster, host, shape, state: Mutex::default() }
+    }
+
+    /// The cluster agreed on something.
+    pub fn registry(&self, registry: &Registry) {
+        self.change(|state| {
+            if state.registry != *registry {
+                state.registry = registry.clone();
+            }
+        });
+    }
+
+    /// Somebody leads.
+    pub fn leadership(&self, leadership: Leadership) {
+        self.change(|state| state.leadership = Some(leadership));
+    }
+
+    /// A plan took effect on this host.
+    pub fn activate(&self, epoch: Epoch) {
+        self.change(|state| {
+            state.active = epoch;
+            state.infeasible = None;
+        });
+    }
+
+    /// The planner found that the hosts cannot hold the model.
+    pub fn infeasible(&self, reason: String) {
+        self.change(|state| state.infeasible = Some(reason));
+    }
+
+    /// This host loads: `done` layers of `of`.
+    pub fn loading(&self, done: usize, of: usize) {
+        self.change(|state| state.loading = Some((done, of)));
+    }
+
+    /// This host has loaded.
+    pub fn loaded(&self) {
+        self.change(|state| state.loading = None);
+    }
+
+    /// The plan in effect.
+    pub fn epoch(&self) -> Epoch {
+        self.look(|state| state.active)
+    }
+
+    /// Describes the cluster; `heard` tells whether a host is heard.
+    pub fn status(&self, heard: impl Fn(HostId) -> HostState) -> ClusterStatus {
+        self.look(|state| self.describe(state, heard))
+    }
+
+    fn describe(&self, state: &State, heard: impl Fn(HostId) -> HostState) -> ClusterStatus {
+        let registry = &state.registry;
+        let name = |id: HostId| {
+            registry.hosts().get(&id).map_or_else(|| id.to_string(), |it| it.name.clone())
+        };
+        let hosts = registry.hosts().values().map(|it| HostStatus {
+            name: it.name.clone(),
+            region: it.region.clone(),
+            address: it.address.clone(),
+            state: heard(it.host),
+            memory_bytes: it.memory.0,
+            machine: it.machine.clone(),
+            decode_seconds_per_layer: it.profile.decode.first().map(|point| point.seconds),
+            ..HostStatus::default()
+        });
+        let links = registry.links().iter().flat_map(|(&from, links)| {
+            links.iter().map(move |it| (from, it)).map(|(from, it)| LinkStatus {
+                from: name(from),
+                to: name(it.to),
+                rtt_us: it.rtt_us,
+                bandwidth_bits_per_s: it.bandwidth.0,
+            })
+        });
+        ClusterStatus {
+            cluster: self.cluster.clone(),
+            host: self.host.clone(),
+            version: VERSION.to_owned(),
+            model: self.shape.name.clone(),
+            layers: self.shape.layers,
+            context_tokens: self.shape.context_tokens,
+            phase: phase(state),
+            loading: state.loading.map(|(done, of)| Loading { done, of }),
+            epoch: state.active.0,
+            leader: state.leadership.and_then(|it| it.leader).map(name),
+            term: state.leadership.map_or(0, |it| it.term),
+            hosts: hosts.collect(),
+            links: links.collect(),
+            plan: registry.active().map(|it| PlanStatus::new(&it.plan, name)),
+            infeasible: state.infeasible.clone(),
+        }
+    }
+
+    fn change(&self, change: impl FnOnce(&mut State)) {
+        change(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    fn look<T>(&self, look: impl FnOnce(&State) -> T) -> T {
+        look(&self.state.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+fn phase(state: &State) -> Phase {
+    if state.active > Epoch::default() {
+        Phase::Serving
+    } else if state.registry.proposed().is_some() {
+        Phase::Loading
+    } else if state.leadership.is_none_or(|it| it.leader.is_none()) {
+        Phase::Electing
+    } else {
+        Phase::Measuring
+    }
+}

@@ -1,0 +1,74 @@
+//! Tells everyone who is alive, and everyone else that this host is.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use thalweg_core::liveness::{Effect, Liveness};
+use thalweg_core::{conductor, gateway, stage};
+use thalweg_wire::{Frame, Heartbeat, HostId, Message};
+
+use super::board::Board;
+use super::network::Network;
+use super::stage::Load;
+use crate::host::{Deliver, Perform, post};
+
+/// Interval of heartbeats.
+const HEARTBEAT: Duration = Duration::from_millis(200);
+/// Heartbeats missed before a host gets no new work, and before it is given up.
+const SUSPECT_BEATS: u32 = 5;
+/// See [`SUSPECT_BEATS`].
+const DEAD_BEATS: u32 = 12;
+
+/// How long silence is tolerated on links of this round trip.
+pub fn patience(round_trip: Duration) -> thalweg_core::liveness::Config {
+    thalweg_core::liveness::Config {
+        suspect_after: HEARTBEAT * SUSPECT_BEATS + round_trip,
+        dead_after: HEARTBEAT * DEAD_BEATS + round_trip * 4,
+    }
+}
+
+/// Where liveness's effects happen.
+#[derive(Debug)]
+pub struct LifeWorld(pub Arc<Network>);
+
+impl Perform<Liveness> for LifeWorld {
+    fn perform(&mut self, effect: Effect) {
+        let Some(actors) = self.0.actors() else { return };
+        match effect {
+            Effect::Trust(host) => {
+                post(&actors.conductor, Deliver(conductor::Event::Alive(host)));
+                post(&actors.gateway, Deliver(gateway::Event::HostUp(host)));
+            }
+            Effect::Suspect(host) => {
+                tracing::warn!(%host, "host is silent; it gets no new work");
+                post(&actors.gateway, Deliver(gateway::Event::HostSuspect(host)));
+            }
+            Effect::Forget(host) => {
+                tracing::warn!(%host, "host is given up; its requests are replayed elsewhere");
+                post(&actors.conductor, Deliver(conductor::Event::Dead(host)));
+                post(&actors.gateway, Deliver(gateway::Event::HostDown(host)));
+                post(&actors.stage, Deliver(stage::Event::HostDown(host)));
+            }
+        }
+    }
+}
+
+/// Sends heartbeats to every peer and to this host itself, for as long as the process lives.
+pub async fn beat(me: HostId, network: Arc<Network>, load: Arc<Load>, board: Arc<Board>) {
+    let mut ticks = tokio::time::interval(HEARTBEAT);
+    loop {
+        ticks.tick().await;
+        let beat = Heartbeat {
+            epoch: board.epoch(),
+            kv_free_tokens: load.kv_free_tokens.load(Ordering::Relaxed),
+            requests: load.requests.load(Ordering::Relaxed),
+        };
+        let frame = Frame::bare(Message::Heartbeat(beat));
+        network.send(me, frame.clone());
+        let peers = network.transport().map(|it| it.peers()).unwrap_or_default();
+        for peer in peers {
+            network.send(peer.host, frame.clone());
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! Carries out what the stage machine decides.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use thalweg_core::stage::{Effect, Stage, StepInput, StepItem, TensorId};
+use thalweg_wire::{Frame, Message};
+
+use super::compute::{Compute, Job, Rows, Work};
+use super::network::Network;
+use crate::host::{Keep, Perform};
+
+/// Rows behind a handle.
+#[derive(Debug)]
+pub struct Tensor {
+    /// The handle.
+    pub id: TensorId,
+    /// The rows.
+    pub rows: Rows,
+}
+
+/// What heartbeats tell of this host.
+#[derive(Debug, Default)]
+pub struct Load {
+    /// KV tokens that could still be taken.
+    pub kv_free_tokens: AtomicU64,
+    /// Requests worked on.
+    pub requests: AtomicU32,
+}
+
+/// Where the stage's effects happen.
+#[derive(Debug)]
+pub struct StageWorld {
+    network: Arc<Network>,
+    compute: Compute,
+    load: Arc<Load>,
+    tensors: HashMap<TensorId, Rows>,
+}
+
+impl StageWorld {
+    /// Creates the world of a stage that computes on `compute`.
+    pub fn new(network: Arc<Network>, compute: Compute, load: Arc<Load>) -> Self {
+        Self { network, compute, load, tensors: HashMap::new() }
+    }
+
+    fn work(&mut self, item: StepItem) -> Work {
+        let rows = match &item.input {
+            StepInput::Tokens(_) => None,
+            StepInput::Tensor(id) => self.tensors.remove(id).map(Rows::into_values),
+        };
+        Work { item, rows }
+    }
+}
+
+impl Keep<Tensor> for StageWorld {
+    fn keep(&mut self, tensor: Tensor) {
+        self.tensors.insert(tensor.id, tensor.rows);
+    }
+}
+
+impl Perform<Stage> for StageWorld {
+    fn perform(&mut self, effect: Effect) {
+        match effect {
+            Effect::Step(items) => {
+                let work = items.into_iter().map(|it| self.work(it)).collect();
+                self.compute.give(Job::Step(work));
+            }
+            Effect::SendOpen { to, open, tokens } => {
+                self.network.send(to, open_frame(open, &tokens));
+            }
+            Effect::SendActivations { to, activations, tensor } => {
+                let rows = self.tensors.remove(&tensor);
+                let payload = rows.map(Rows::into_wire).unwrap_or_default();
+                let message = Message::Activations(activations);
+                self.network.send(to, Frame { message, payload });
+            }
+            Effect::SendToken { to, token } => {
+                self.network.send(to, Frame::bare(Message::Token(token)));
+            }
+            Effect::SendRefuse { to, refuse } => {
+                self.network.send(to, Frame::bare(Message::Refuse(refuse)));
+            }
+            Effect::Drop(tensor) => {
+                self.tensors.remove(&tensor);
+            }
+            Effect::Retired { epoch } => self.compute.give(Job::Free(epoch)),
+        }
+    }
+
+    fn settled(&mut self, stage: &Stage) {
+        self.load.kv_free_tokens.store(stage.kv_free_tokens(), Ordering::Relaxed);
+        self.load.requests.store(stage.requests(), Ordering::Relaxed);
+    }
+}
+
+/// Returns the frame that opens a request.
+pub fn open_frame(open: thalweg_wire::Open, tokens: &[u32]) -> Frame {
+    let payload = tokens.iter().flat_map(|it| it.to_le_bytes()).collect();
+    Frame { message: Message::Open(open), payload }
+}
