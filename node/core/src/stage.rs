@@ -17,11 +17,28 @@
 //! Every [`TensorId`] that comes in by an event goes out once: consumed by [`Effect::Step`] or
 //! [`Effect::SendActivations`], or given up by [`Effect::Drop`].
 
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 use thalweg_wire::{
-    Activations, Candidate, DType, Epoch, HostId, LayerRange, Open, Refuse, Release, Sampling,
-    Token,
+    Activations, Attempt, Candidate, DType, Epoch, HostId, LayerRange, Open, Refusal, Refuse,
+    Release, RequestId, Sampling, Token,
 };
+
+use self::batch::Flight;
+use self::ended::Ended;
+use self::request::{Request, State};
+use self::shards::Shards;
+use crate::machine::{Machine, Time};
+
+mod admission;
+mod batch;
+mod ended;
+mod request;
+mod shards;
+#[cfg(test)]
+mod tests;
 
 /// Prompt tokens of one request in one step, at most. Longer prompts are cut, so that the decode
 /// steps of others wait for at most one such chunk.
@@ -38,6 +55,9 @@ pub struct Config {
     pub hidden: u32,
     /// Type of the values this stage sends.
     pub dtype: DType,
+    /// How long a request may wait for its next frame before its blocks are freed. Only finds
+    /// what a lost release left behind, so longer than any gateway waits for a token.
+    pub idle_after: Duration,
 }
 
 /// Names a tensor that the host keeps; the machine never sees its values.
@@ -221,4 +241,227 @@ pub enum StepOutput {
         /// The most likely tokens, if asked for.
         top: Vec<Candidate>,
     },
+}
+
+/// Full checks of the invariants in a release build: one every so many events.
+const CHECK_EVERY_EVENTS: u64 = 1024;
+
+/// The requests and layers of one host.
+#[derive(Debug)]
+pub struct Stage {
+    config: Config,
+    shards: Shards,
+    requests: BTreeMap<RequestId, Request>,
+    ended: Ended,
+    /// The step that runs now.
+    flight: Option<Flight>,
+    /// The layers that computed last; others go first.
+    stepped: Epoch,
+    effects: VecDeque<Effect>,
+    events: u64,
+}
+
+impl Stage {
+    /// Creates a stage without layers.
+    pub fn new(config: Config) -> Self {
+        Self {
+            config,
+            shards: Shards::default(),
+            requests: BTreeMap::new(),
+            ended: Ended::default(),
+            flight: None,
+            stepped: Epoch::default(),
+            effects: VecDeque::new(),
+            events: 0,
+        }
+    }
+
+    /// KV tokens that new requests could still take under the latest plan.
+    pub fn kv_free_tokens(&self) -> u64 {
+        self.shards.latest().map_or(0, |shard| shard.kv_free_tokens())
+    }
+
+    /// Requests that hold blocks.
+    pub fn requests(&self) -> usize {
+        self.requests.len()
+    }
+
+    /// Asserts what must hold between events.
+    ///
+    /// # Panics
+    ///
+    /// If a block leaked, a request with work is not queued, or work waits while nothing runs.
+    pub fn check(&self) {
+        for (id, request) in &self.requests {
+            let work = request.work().is_some();
+            assert!(work || request.state != State::Queued, "{id} is queued for nothing");
+            assert!(!work || request.state != State::Idle, "{id} has work but is idle");
+            assert!(request.tokens_known() <= request.total_tokens, "{id} grew past its room");
+        }
+        let blocks = |shard| self.of_shard(shard).map(|it| it.blocks.len()).sum();
+        let queued = |shard| self.of_shard(shard).filter(|it| it.state == State::Queued).count();
+        self.shards.check(blocks, queued);
+        let running = self.requests.values().filter(|it| it.state == State::Running).count();
+        match &self.flight {
+            Some(flight) => assert!(running <= flight.parts.len()),
+            None => assert!(running == 0 && !self.shards.any_queued(), "work waits for nothing"),
+        }
+    }
+
+    fn of_shard(&self, shard: Epoch) -> impl Iterator<Item = &Request> {
+        self.requests.values().filter(move |it| it.shard == shard)
+    }
+
+    fn token(&mut self, now: Time, token: &Token) {
+        let id = token.request;
+        let Some(request) = self.requests.get_mut(&id) else { return };
+        if request.attempt != token.attempt || !request.takes_tokens() {
+            return;
+        }
+        request.touched_at = now;
+        if token.finish.is_some() {
+            self.end(id, token.attempt);
+            return;
+        }
+        if request.push_token(token.position, token.sampled.token).is_err() {
+            self.give_up(id, Refusal::Gap);
+        }
+        self.enqueue(id);
+    }
+
+    fn activations(&mut self, now: Time, from: HostId, header: Activations, tensor: TensorId) {
+        let id = header.request;
+        let Some(request) =
+            self.requests.get_mut(&id).filter(|request| request.attempt == header.attempt)
+        else {
+            self.effects.push_back(Effect::Drop(tensor));
+            self.unknown(id, header.attempt);
+            return;
+        };
+        if request.previous() != Some(from) || header.hidden != self.config.hidden {
+            self.effects.push_back(Effect::Drop(tensor));
+            return;
+        }
+        request.touched_at = now;
+        match request.push_rows(&header, tensor) {
+            Ok(None) => {}
+            Ok(Some(duplicate)) => self.effects.push_back(Effect::Drop(duplicate)),
+            Err(request::Gap) => {
+                self.effects.push_back(Effect::Drop(tensor));
+                self.give_up(id, Refusal::Gap);
+            }
+        }
+        self.enqueue(id);
+    }
+
+    /// Tells a gateway that its request is not here, unless it ended here: this host restarted, or
+    /// the frames before were lost.
+    fn unknown(&mut self, id: RequestId, attempt: Attempt) {
+        let newer = self.requests.get(&id).is_some_and(|it| it.attempt > attempt);
+        if !newer && !self.ended.covers(id, attempt) {
+            self.refuse(id, attempt, Refusal::Gap);
+        }
+    }
+
+    /// Queues a request for the next step if it has work and is not queued or running.
+    fn enqueue(&mut self, id: RequestId) {
+        let Some(request) = self.requests.get_mut(&id) else { return };
+        if request.state != State::Idle {
+            return;
+        }
+        if let Some(work) = request.work() {
+            request.state = State::Queued;
+            self.shards.held_mut(request.shard).queue(id, work.phase);
+        }
+    }
+
+    /// Ends a request that cannot go on, and tells its gateway why.
+    fn give_up(&mut self, id: RequestId, reason: Refusal) {
+        let attempt = self.requests.get(&id).map(|it| it.attempt);
+        let attempt = attempt.expect("only requests at hand are given up");
+        self.end(id, attempt);
+        self.refuse(id, attempt, reason);
+    }
+
+    fn refuse(&mut self, request: RequestId, attempt: Attempt, reason: Refusal) {
+        let refuse = Refuse { request, attempt, reason };
+        self.effects.push_back(Effect::SendRefuse { to: request.gateway, refuse });
+    }
+
+    /// Frees what is held of a request, and remembers that this attempt is over.
+    fn end(&mut self, id: RequestId, attempt: Attempt) {
+        self.ended.insert(id, attempt);
+        self.free(id);
+    }
+
+    fn free(&mut self, id: RequestId) {
+        let Some(request) = self.requests.remove(&id) else { return };
+        let shard = self.shards.held_mut(request.shard);
+        if request.state == State::Queued {
+            shard.unqueue(id);
+        }
+        let tensors = shard.take_back(request);
+        self.effects.extend(tensors.into_iter().map(Effect::Drop));
+    }
+
+    /// Does what follows from the event just taken in: the next step, layers nobody needs.
+    fn settle(&mut self) {
+        if self.flight.is_none() {
+            self.start_step();
+        }
+        let busy = self.flight.as_ref().map(|it| it.shard);
+        let needed: Vec<Epoch> = self.requests.values().map(|it| it.shard).chain(busy).collect();
+        let gone = self.shards.remove_unneeded(|epoch| needed.contains(&epoch));
+        self.effects.extend(gone.into_iter().map(|epoch| Effect::Retired { epoch }));
+        self.events += 1;
+        if cfg!(debug_assertions) || self.events.is_multiple_of(CHECK_EVERY_EVENTS) {
+            self.check();
+        }
+    }
+
+    /// When an idle request is given up.
+    fn idle_until(&self, request: &Request) -> Option<Time> {
+        (request.state == State::Idle).then_some(request.touched_at + self.config.idle_after)
+    }
+}
+
+impl Machine for Stage {
+    type Event = Event;
+    type Effect = Effect;
+
+    fn handle(&mut self, now: Time, event: Event) {
+        match event {
+            Event::Loaded(loaded) => self.shards.load(loaded),
+            Event::Kept { epoch, from, batch_max } => self.shards.keep(epoch, from, batch_max),
+            Event::Retire { epoch } => self.shards.retire(epoch),
+            Event::Open { from, open, tokens } => self.open(now, from, open, tokens),
+            Event::Activations { from, activations, tensor } => {
+                self.activations(now, from, activations, tensor);
+            }
+            Event::Token(token) => self.token(now, &token),
+            Event::Release(release) => self.release(release),
+            Event::StepDone { outputs } => self.step_done(now, outputs),
+            Event::StepFailed => self.step_failed(),
+            Event::HostDown(host) => self.host_down(host),
+        }
+        self.settle();
+    }
+
+    fn handle_timeout(&mut self, now: Time) {
+        let due = |request: &Request| self.idle_until(request).is_some_and(|it| it <= now);
+        let idle: Vec<_> =
+            self.requests.iter().filter(|(_, it)| due(it)).map(|(&id, _)| id).collect();
+        for id in idle {
+            self.give_up(id, Refusal::Gap);
+        }
+        self.settle();
+    }
+
+    fn poll_effect(&mut self) -> Option<Effect> {
+        self.effects.pop_front()
+    }
+
+    fn next_timeout(&self) -> Option<Time> {
+        self.requests.values().filter_map(|it| self.idle_until(it)).min()
+    }
 }
