@@ -243,7 +243,7 @@ impl Authority {
         if entries.is_empty() {
             return Err(AuthorityError::UnknownHost { name: name.into() });
         }
-        let mut list = RevocationList::read(&self.layout)?;
+        let mut list = RevocationList::read(&self.layout, &self.certificate)?;
         entries.retain(|entry| !list.contains(entry.serial));
         if entries.is_empty() {
             return Ok(Revocation::AlreadyRevoked);
@@ -314,7 +314,7 @@ impl Authority {
     }
 
     fn check_free(&self, name: &str, now: UnixSeconds) -> Result<(), AuthorityError> {
-        let list = RevocationList::read(&self.layout)?;
+        let list = RevocationList::read(&self.layout, &self.certificate)?;
         let good = |entry: &Entry| {
             entry.name == name && entry.not_after > now && !list.contains(entry.serial)
         };

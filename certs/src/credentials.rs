@@ -15,7 +15,7 @@ use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyD
 use crate::files::{self, FileError, Layout};
 use crate::fingerprint::Fingerprint;
 use crate::identity::{HostIdentity, IdentityError, authority_cluster};
-use crate::issued;
+use crate::issued::Serial;
 use crate::moment::UnixSeconds;
 use crate::revocation::RevocationList;
 use crate::verifier::{ClusterClients, ClusterServers, PinnedAuthority};
@@ -56,15 +56,6 @@ pub enum CredentialsError {
         path: PathBuf,
         /// Whose it is.
         found: HostIdentity,
-    },
-    /// The file was not signed by the authority beside it.
-    #[error("`{path}` was not signed by `{authority}`",
-        path = path.display(), authority = authority.display())]
-    OtherAuthority {
-        /// Certificate or revocation list.
-        path: PathBuf,
-        /// File of the authority's certificate.
-        authority: PathBuf,
     },
     /// Key and certificate do not belong together, or the key is of an unknown kind.
     #[error("`{key}` is not the key of `{certificate}`",
@@ -126,9 +117,9 @@ impl Credentials {
         let ca: CertificateDer<'static> = files::read_pem(&ca_path, "certificate")?;
         let certificate: CertificateDer<'static> = files::read_pem(&path, "certificate")?;
         let key: PrivateKeyDer<'static> = files::read_key(&layout.key(name))?;
-        let list = files::read_pem(&layout.ca_crl(), "revocation list")?;
+        let (revoked, list) = RevocationList::read_signed(&layout, &ca)?;
         let identity = read_identity(&layout, name, &ca, &certificate)?;
-        let (validity, revoked) = check_signatures(&layout, name, &ca, &certificate, &list)?;
+        let (serial, validity) = check_signature(&layout, name, &ca, &certificate)?;
 
         let chain = vec![certificate, ca.clone()];
         let provider = provider();
@@ -141,7 +132,7 @@ impl Credentials {
             authority: Fingerprint::of(&ca),
             identity,
             validity,
-            revoked,
+            revoked: serial.is_some_and(|serial| revoked.contains(serial)),
             shown: Arc::new(shown),
             members: trust.members().map_err(unusable)?,
             members_or_strangers: trust.members_or_strangers().map_err(unusable)?,
@@ -316,37 +307,25 @@ fn read_identity(
     }
 }
 
-/// Checks that the authority signed both, and returns the validity and whether it was revoked.
-fn check_signatures(
+/// Checks that the authority signed the certificate, and returns its number and validity.
+fn check_signature(
     layout: &Layout,
     name: &str,
     ca: &CertificateDer<'_>,
     certificate: &CertificateDer<'_>,
-    list: &CertificateRevocationListDer<'_>,
-) -> Result<((UnixSeconds, UnixSeconds), bool), CredentialsError> {
-    let path = layout.certificate(name);
-    let parsed = |path: PathBuf, certificate| {
-        x509_parser::parse_x509_certificate(certificate)
-            .map(|(_, parsed)| parsed)
-            .map_err(|_| CredentialsError::Identity { path, source: IdentityError::Unreadable })
+) -> Result<(Option<Serial>, (UnixSeconds, UnixSeconds)), CredentialsError> {
+    let (path, authority) = (layout.certificate(name), layout.ca_certificate());
+    let parsed = x509_parser::parse_x509_certificate(ca)
+        .and_then(|(_, ca)| Ok((ca, x509_parser::parse_x509_certificate(certificate)?.1)));
+    let Ok((ca, host)) = parsed else {
+        return Err(CredentialsError::Identity { path, source: IdentityError::Unreadable });
     };
-    let authority = parsed(layout.ca_certificate(), ca)?;
-    let host = parsed(path.clone(), certificate)?;
-    let foreign =
-        |path| CredentialsError::OtherAuthority { path, authority: layout.ca_certificate() };
-    if host.verify_signature(Some(authority.public_key())).is_err() {
-        return Err(foreign(path));
+    if host.verify_signature(Some(ca.public_key())).is_err() {
+        return Err(FileError::OtherAuthority { path, authority }.into());
     }
-    let damaged = || FileError::damaged(&layout.ca_crl(), "not a revocation list");
-    let (_, parsed_list) = x509_parser::parse_x509_crl(list).map_err(|_| damaged())?;
-    if parsed_list.verify_signature(authority.public_key()).is_err() {
-        return Err(foreign(layout.ca_crl()));
-    }
-    let serial = issued::Serial::from_raw(host.raw_serial());
-    let revoked = RevocationList::parse(list).ok_or_else(damaged)?;
     let validity = (
         UnixSeconds::from_timestamp(host.validity().not_before.timestamp()),
         UnixSeconds::from_timestamp(host.validity().not_after.timestamp()),
     );
-    Ok((validity, serial.is_some_and(|serial| revoked.contains(serial))))
+    Ok((Serial::from_raw(host.raw_serial()), validity))
 }

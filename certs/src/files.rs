@@ -51,6 +51,15 @@ pub enum FileError {
         /// What is wrong with it.
         problem: String,
     },
+    /// The file was not signed by the authority beside it.
+    #[error("`{path}` was not signed by `{authority}`",
+        path = path.display(), authority = authority.display())]
+    OtherAuthority {
+        /// Certificate or revocation list.
+        path: PathBuf,
+        /// File of the authority's certificate.
+        authority: PathBuf,
+    },
     /// Everybody on the machine may use the key.
     #[error("private key `{path}` is open to every user (mode {mode:04o})", path = path.display())]
     Exposed {

@@ -68,7 +68,7 @@ impl Inventory {
         let damaged = |error: IdentityError| FileError::damaged(&path, error);
         let cluster = authority_cluster(&ca).map_err(damaged)?;
         let (_, not_after) = issued::serial_and_end(&ca).map_err(damaged)?;
-        let list = RevocationList::read(&layout)?;
+        let list = RevocationList::read(&layout, &ca)?;
         let mut found = present(&layout)?;
         for entry in issued::read(&layout)? {
             let issued::Entry { serial, not_after, region, name } = entry;

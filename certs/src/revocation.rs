@@ -5,7 +5,7 @@ use std::time::Duration;
 use rcgen::{
     CertificateRevocationListParams, Issuer, KeyIdMethod, KeyPair, RevokedCertParams, SerialNumber,
 };
-use rustls_pki_types::CertificateRevocationListDer;
+use rustls_pki_types::{CertificateDer, CertificateRevocationListDer};
 
 use crate::files::{self, FileError, Layout};
 use crate::issued::Serial;
@@ -25,22 +25,32 @@ pub(crate) struct RevocationList {
 }
 
 impl RevocationList {
-    /// Reads the list of a directory. Its signature is checked by every handshake, not here.
-    pub(crate) fn read(layout: &Layout) -> Result<Self, FileError> {
-        let path = layout.ca_crl();
-        let der: CertificateRevocationListDer<'_> = files::read_pem(&path, "revocation list")?;
-        Self::parse(&der).ok_or_else(|| FileError::damaged(&path, "not a revocation list"))
+    /// Reads the list of a directory, which `authority` must have signed.
+    pub(crate) fn read(layout: &Layout, authority: &CertificateDer<'_>) -> Result<Self, FileError> {
+        Ok(Self::read_signed(layout, authority)?.0)
     }
 
-    /// Reads a list; `None` when the bytes are none.
-    pub(crate) fn parse(der: &CertificateRevocationListDer<'_>) -> Option<Self> {
-        let (_, list) = x509_parser::parse_x509_crl(der).ok()?;
-        let number = list.crl_number().and_then(|number| u64::try_from(number).ok())?;
+    /// Reads the list of a directory, and returns its bytes as well.
+    pub(crate) fn read_signed(
+        layout: &Layout,
+        authority: &CertificateDer<'_>,
+    ) -> Result<(Self, CertificateRevocationListDer<'static>), FileError> {
+        let path = layout.ca_crl();
+        let der: CertificateRevocationListDer<'static> = files::read_pem(&path, "revocation list")?;
+        let damaged = || FileError::damaged(&path, "not a revocation list");
+        let (_, list) = x509_parser::parse_x509_crl(&der).map_err(|_| damaged())?;
+        let signed = x509_parser::parse_x509_certificate(authority)
+            .is_ok_and(|(_, authority)| list.verify_signature(authority.public_key()).is_ok());
+        if !signed {
+            return Err(FileError::OtherAuthority { path, authority: layout.ca_certificate() });
+        }
+        let number = list.crl_number().and_then(|number| u64::try_from(number).ok());
         let revoked = list.iter_revoked_certificates().filter_map(|entry| {
             let at = UnixSeconds::from_timestamp(entry.revocation_date.timestamp());
             Serial::from_raw(entry.raw_serial()).map(|serial| (serial, at))
         });
-        Some(Self { number, revoked: revoked.collect() })
+        let parsed = Self { number: number.ok_or_else(damaged)?, revoked: revoked.collect() };
+        Ok((parsed, der))
     }
 
     /// Tells whether the certificate with this number was revoked.

@@ -1,5 +1,6 @@
 //! What a host demands of the certificate at the other end, beyond the authority's signature.
 
+use std::fmt;
 use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -17,7 +18,7 @@ use crate::fingerprint::Fingerprint;
 use crate::identity::{HostIdentity, IdentityError};
 
 /// Why a certificate with a good signature is refused all the same.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 enum Refused {
     #[error(transparent)]
     Identity(#[from] IdentityError),
@@ -183,6 +184,13 @@ impl ServerCertVerifier for PinnedAuthority {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+// rustls shows errors of verifiers by their `Debug`, and operators read them.
+impl fmt::Debug for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 

@@ -94,12 +94,17 @@ fn revocation_lists_only_grow() {
     }
     authority.revoke("h1", NOW).expect("issued");
     authority.revoke("h3", NOW.after(Duration::from_secs(9))).expect("issued");
-    let list = RevocationList::read(&authority.layout).expect("written");
+    let list = RevocationList::read(&authority.layout, authority.certificate()).expect("written");
     assert_eq!(list.number, 3);
     let entries = issued::read(&authority.layout).expect("written");
     let revoked: Vec<bool> = entries.iter().map(|entry| list.contains(entry.serial)).collect();
     assert_eq!(revoked, [true, false, true]);
     assert_eq!(list.revoked[1].1, NOW.after(Duration::from_secs(9)));
+
+    let (_other_dir, other) = self::authority();
+    fs::copy(other.layout.ca_crl(), authority.layout.ca_crl()).expect("writable");
+    let foreign = authority.revoke("h2", NOW).expect_err("the list is not ours").to_string();
+    assert!(foreign.contains("ca.crl` was not signed by"), "{foreign}");
 
     let unknown = authority.revoke("h4", NOW).expect_err("never issued");
     assert_eq!(unknown.to_string(), "no certificate was ever issued to a host `h4`");
