@@ -70,6 +70,8 @@ pub struct ClusterConfig {
     pub seeds: Vec<String>,
     /// The planner waits for this many hosts before its first plan (or until a grace time ends).
     pub hosts_expected: usize,
+    /// Directory of the certificate authority, on the one host that lets others join by token.
+    pub authority: Option<PathBuf>,
     /// Largest round trip between voters, in milliseconds, for the election timeouts.
     pub round_trip_ms: Option<u64>,
 }

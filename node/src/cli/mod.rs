@@ -6,5 +6,6 @@ pub mod certs;
 pub mod chat;
 pub mod client;
 pub mod demo;
+pub mod join;
 pub mod models;
 pub mod status;

@@ -125,7 +125,7 @@ impl Perform<Conductor> for ConductorWorld {
 
 fn load(
     loader: &Loader,
-    board: &Arc<Board>,
+    board: &Board,
     epoch: Epoch,
     assignment: Assignment,
     layers: u32,
@@ -135,13 +135,12 @@ fn load(
     let last = held.end() == layers;
     let kv_blocks = u32::try_from(assignment.kv_tokens / BLOCK_TOKENS).unwrap_or(u32::MAX);
     tracing::info!(%epoch, layers = %held, kv_blocks, "loading");
-    let progress = Arc::clone(board);
     let options = LoadOptions {
         embed: first,
         head: last,
         kv_blocks,
         threads: loader.threads,
-        on_progress: Box::new(move |done, of| progress.loading(done, of)),
+        on_progress: &|it| board.loading(it.done, it.total),
     };
     let shard = Shard::load(&loader.source, held, options);
     loader.source.release_pages();

@@ -1,1 +1,151 @@
-//! Not yet.
+//! `thalweg serve`: starts everything a host is made of, in the order in which it is needed.
+
+mod actors;
+mod board;
+mod compute;
+mod conductor;
+mod enrol;
+mod gateway;
+mod group;
+mod life;
+mod links;
+mod measure;
+mod network;
+mod planning;
+mod runtime;
+mod stage;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use actix::System;
+use thalweg_certs::Credentials;
+use thalweg_engine::ModelSource;
+use thalweg_wire::{Bytes, ModelShape};
+
+use crate::cli::advice::Advice;
+use crate::cli::models;
+
+pub(crate) use enrol::now;
+use crate::config::HostConfig;
+
+/// Threads for the network and the API. Tensors have their own.
+const IO_THREADS: usize = 2;
+
+/// Run one host of a cluster
+///
+/// Joins the hosts named in the configuration, loads the layers the planner assigns, and answers
+/// the OpenAI API.
+#[derive(Clone, Debug, clap::Args)]
+pub struct ServeArgs {
+    /// Configuration file
+    #[arg(long, value_name = "HOST.toml")]
+    config: PathBuf,
+
+    /// Model, instead of the configured one
+    #[arg(long)]
+    model: Option<String>,
+
+    /// API address, instead of the configured one
+    #[arg(long)]
+    host: Option<std::net::IpAddr>,
+
+    /// API port, instead of the configured one
+    #[arg(long)]
+    port: Option<u16>,
+
+    /// API key, beside the configured ones
+    #[arg(long, env = "THALWEG_API_KEY", hide_env_values = true)]
+    api_key: Option<String>,
+
+    /// Longest context served, in tokens
+    #[arg(long)]
+    max_model_len: Option<u32>,
+
+    /// Name under which the model is served
+    #[arg(long)]
+    served_model_name: Vec<String>,
+}
+
+/// Runs `thalweg serve` until the process is told to stop.
+///
+/// # Errors
+///
+/// If the configuration, the certificates or the model cannot be used, or an address is taken.
+pub fn run(args: &ServeArgs) -> Result<(), Advice> {
+    let mut config = HostConfig::read(&args.config)?;
+    args.apply(&mut config);
+    config.check()?;
+    host(config)
+}
+
+impl ServeArgs {
+    fn apply(&self, config: &mut HostConfig) {
+        if let Some(model) = &self.model {
+            config.model.clone_from(model);
+        }
+        let bind = config.api.bind;
+        let ip = self.host.unwrap_or(bind.ip());
+        config.api.bind = SocketAddr::new(ip, self.port.unwrap_or(bind.port()));
+        config.api.keys.extend(self.api_key.clone());
+        if let Some(tokens) = self.max_model_len {
+            config.max_model_len = tokens;
+        }
+        if !self.served_model_name.is_empty() {
+            config.api.served_model_name.clone_from(&self.served_model_name);
+        }
+    }
+}
+
+/// Everything read from disk before the host starts.
+struct Prepared {
+    config: HostConfig,
+    credentials: Credentials,
+    source: Arc<ModelSource>,
+    shape: ModelShape,
+    memory: Bytes,
+    threads: usize,
+}
+
+/// Runs a host until the process is told to stop.
+///
+/// # Errors
+///
+/// See [`run`].
+pub fn host(config: HostConfig) -> Result<(), Advice> {
+    let prepared = prepare(config)?;
+    let system = System::with_tokio_rt(|| {
+        tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(IO_THREADS)
+            .enable_all()
+            .build()
+            .expect("a process that cannot start threads cannot serve")
+    });
+    system.block_on(runtime::run(prepared))
+}
+
+fn prepare(config: HostConfig) -> Result<Prepared, Advice> {
+    let credentials = Credentials::load(&config.credentials, &config.name).map_err(|source| {
+        Advice::new(format!("cannot use the certificate of host `{}`", config.name), source)
+            .hint("`thalweg certs issue NAME --region REGION` makes one.")
+    })?;
+    std::fs::create_dir_all(&config.data).map_err(|source| {
+        Advice::new(format!("cannot create `{}`", config.data.display()), source)
+    })?;
+    let path = models::pull_with_bar(&config.model)?;
+    let source = ModelSource::open(&path).map_err(|source| {
+        Advice::new(format!("cannot use model `{}`", path.display()), source)
+            .hint("`thalweg pull` fetches a fresh copy.")
+    })?;
+    let context = u32::try_from(source.config().context).unwrap_or(u32::MAX);
+    let shape = source.shape(config.max_model_len.min(context));
+    let memory = match config.memory_mib {
+        Some(mib) => Bytes::mib(mib),
+        None => measure::half_of_free_memory()
+            .map_err(|e| Advice::new("cannot tell how much memory is free", e))?,
+    };
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = config.threads.unwrap_or(cores).max(1);
+    Ok(Prepared { config, credentials, source: Arc::new(source), shape, memory, threads })
+}

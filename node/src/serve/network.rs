@@ -17,7 +17,7 @@ use super::gateway::GatewayWorld;
 use super::life::LifeWorld;
 use super::stage::{StageWorld, Tensor};
 use crate::host::{Deliver, Entrust, Host, post};
-use crate::transport::Transport;
+use crate::transport::{Hold, Transport};
 
 /// The stage's actor.
 pub type StageHost = Host<Stage, StageWorld>;
@@ -69,6 +69,11 @@ impl Network {
         let _first = self.transport.set(transport);
     }
 
+    /// Whether `host` is this one.
+    pub fn is_me(&self, host: HostId) -> bool {
+        host == self.me
+    }
+
     /// The transport, once there is one.
     pub fn transport(&self) -> Option<&Arc<Transport>> {
         self.transport.get()
@@ -87,7 +92,7 @@ impl Network {
     /// Sends a frame. A peer that is down loses it; liveness and replays deal with that.
     pub fn send(&self, to: HostId, frame: Frame) {
         if to == self.me {
-            self.receive(self.me, frame);
+            self.receive(self.me, frame, None);
         } else if let Some(transport) = self.transport.get()
             && let Err(error) = transport.send(to, frame)
         {
@@ -96,7 +101,9 @@ impl Network {
     }
 
     /// Hands an arrived frame to the actor it is for.
-    pub fn receive(&self, from: HostId, frame: Frame) {
+    ///
+    /// `hold` lets the sender go on once it is dropped; it stays with rows until they are computed.
+    pub fn receive(&self, from: HostId, frame: Frame, hold: Option<Hold>) {
         let Some(actors) = self.actors.get() else { return };
         let Frame { message, payload } = frame;
         match message {
@@ -112,7 +119,8 @@ impl Network {
                     return;
                 }
                 let tensor = self.tensor_id();
-                post(&actors.stage, Entrust(Tensor { id: tensor, rows: Rows::Wire(payload) }));
+                let rows = Rows::Wire(payload);
+                post(&actors.stage, Entrust(Tensor { id: tensor, rows, hold }));
                 let event = stage::Event::Activations { from, activations, tensor };
                 post(&actors.stage, Deliver(event));
             }

@@ -10,6 +10,7 @@ use thalweg_wire::{Frame, Message};
 use super::compute::{Compute, Job, Rows, Work};
 use super::network::Network;
 use crate::host::{Keep, Perform};
+use crate::transport::Hold;
 
 /// Rows behind a handle.
 #[derive(Debug)]
@@ -18,6 +19,8 @@ pub struct Tensor {
     pub id: TensorId,
     /// The rows.
     pub rows: Rows,
+    /// Keeps the sender from sending more than this host can take.
+    pub hold: Option<Hold>,
 }
 
 /// What heartbeats tell of this host.
@@ -35,7 +38,7 @@ pub struct StageWorld {
     network: Arc<Network>,
     compute: Compute,
     load: Arc<Load>,
-    tensors: HashMap<TensorId, Rows>,
+    tensors: HashMap<TensorId, Tensor>,
 }
 
 impl StageWorld {
@@ -47,7 +50,9 @@ impl StageWorld {
     fn work(&mut self, item: StepItem) -> Work {
         let rows = match &item.input {
             StepInput::Tokens(_) => None,
-            StepInput::Tensor(id) => self.tensors.remove(id).map(Rows::into_values),
+            StepInput::Tensor(id) => {
+                self.tensors.remove(id).map(|it| it.rows.into_values())
+            }
         };
         Work { item, rows }
     }
@@ -55,7 +60,7 @@ impl StageWorld {
 
 impl Keep<Tensor> for StageWorld {
     fn keep(&mut self, tensor: Tensor) {
-        self.tensors.insert(tensor.id, tensor.rows);
+        self.tensors.insert(tensor.id, tensor);
     }
 }
 
@@ -70,8 +75,8 @@ impl Perform<Stage> for StageWorld {
                 self.network.send(to, open_frame(open, &tokens));
             }
             Effect::SendActivations { to, activations, tensor } => {
-                let rows = self.tensors.remove(&tensor);
-                let payload = rows.map(Rows::into_wire).unwrap_or_default();
+                let tensor = self.tensors.remove(&tensor);
+                let payload = tensor.map(|it| it.rows.into_wire()).unwrap_or_default();
                 let message = Message::Activations(activations);
                 self.network.send(to, Frame { message, payload });
             }

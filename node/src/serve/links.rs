@@ -1,0 +1,109 @@
+//! Closures that connect transport and API to the actors.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes as Buffer;
+use thalweg_core::{gateway, liveness, stage};
+use thalweg_wire::HostId;
+use tokio::sync::Notify;
+
+use super::board::Board;
+use super::gateway::Stream;
+use super::network::Network;
+use super::runtime::Seat;
+use crate::generate::{Full, GatewayCommand, GatewayHandle, Submission};
+use crate::host::{Deliver, Entrust, post};
+use crate::http::{ClusterStatus, HostState};
+use crate::transport::{BoxFuture, CallKind, Calls, Events, LinkEvent, Peer};
+
+/// Takes what happens on links.
+pub(super) fn events(network: &Arc<Network>, linked: &Arc<Notify>) -> Events {
+    let (network, linked) = (Arc::clone(network), Arc::clone(linked));
+    let incarnations = Mutex::new(HashMap::new());
+    Arc::new(move |event| match event {
+        LinkEvent::Up(peer) => {
+            let mut known = incarnations.lock().unwrap_or_else(PoisonError::into_inner);
+            let before = known.insert(peer.host, peer.incarnation);
+            drop(known);
+            up(&network, &peer, before.is_some_and(|it| it != peer.incarnation));
+            linked.notify_one();
+        }
+        LinkEvent::Down { host, reason } => tracing::info!(%host, reason, "link is down"),
+        LinkEvent::Frame { from, frame, hold } => network.receive(from, frame, Some(hold)),
+        LinkEvent::Refused { peer, reason } => tracing::warn!(peer, reason, "link refused"),
+    })
+}
+
+fn up(network: &Network, peer: &Peer, restarted: bool) {
+    tracing::info!(name = peer.name, region = peer.region, address = peer.address, "link is up");
+    let Some(actors) = network.actors() else { return };
+    let host = peer.host;
+    if restarted {
+        // The new process knows nothing of the old one's requests.
+        post(&actors.gateway, Deliver(gateway::Event::HostDown(host)));
+        post(&actors.stage, Deliver(stage::Event::HostDown(host)));
+        post(&actors.gateway, Deliver(gateway::Event::HostUp(host)));
+    }
+    post(&actors.life, Deliver(liveness::Event::Heartbeat(host)));
+}
+
+/// Answers calls of peers.
+pub(super) fn calls(seat: &Seat) -> Calls {
+    let seat = Arc::clone(seat);
+    Arc::new(move |_from, kind, body| {
+        let seat = Arc::clone(&seat);
+        let answer: BoxFuture<Result<Buffer, String>> = Box::pin(async move {
+            let consensus = seat.get().ok_or("this host is starting")?;
+            match kind {
+                CallKind::Raft => Ok(consensus.answer(&body).await),
+                CallKind::Propose => Ok(consensus.answer_propose(&body).await),
+                _ => Err(format!("{kind:?} calls are not answered here")),
+            }
+        });
+        answer
+    })
+}
+
+/// Returns the way from the API to the gateway.
+pub(super) fn gateway(network: &Arc<Network>) -> GatewayHandle {
+    let network = Arc::clone(network);
+    GatewayHandle::new(move |command| {
+        let gateway = &network.actors().ok_or(Full)?.gateway;
+        match command {
+            GatewayCommand::Submit { ticket, submission, events } => {
+                let Submission { prompt, sampling } = submission;
+                gateway.try_send(Entrust(Stream { ticket, events })).map_err(|_| Full)?;
+                let submit = gateway::Event::Submit { ticket, prompt, sampling };
+                gateway.try_send(Deliver(submit)).map_err(|_| Full)
+            }
+            GatewayCommand::Cancel { ticket } => {
+                post(gateway, Deliver(gateway::Event::Cancel { ticket }));
+                Ok(())
+            }
+        }
+    })
+}
+
+/// Returns what describes the cluster.
+pub(super) fn status(
+    board: &Arc<Board>,
+    network: &Arc<Network>,
+) -> Arc<dyn Fn() -> ClusterStatus + Send + Sync> {
+    let (board, network) = (Arc::clone(board), Arc::clone(network));
+    Arc::new(move || board.status(|host| network.heard(host)))
+}
+
+impl Network {
+    /// Tells whether a host is heard.
+    fn heard(&self, host: HostId) -> HostState {
+        let linked = |it: &Arc<crate::transport::Transport>| {
+            it.peers().iter().any(|peer| peer.host == host)
+        };
+        if self.is_me(host) || self.transport().is_some_and(linked) {
+            HostState::Alive
+        } else {
+            HostState::Dead
+        }
+    }
+}
