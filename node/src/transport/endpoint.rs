@@ -91,7 +91,8 @@ impl PathBudget {
             .stream_receive_window(VarInt::from_u32(window))
             .receive_window(VarInt::from_u32(RECEIVE_WINDOW_BYTES))
             .send_window(SEND_WINDOW_BYTES)
-            .send_fairness(false)
+            // Unfair sending would finish a large frame once begun, whatever comes behind it.
+            .send_fairness(true)
             .max_idle_timeout(Some(idle))
             .keep_alive_interval(Some(KEEP_ALIVE))
             .initial_rtt(self.round_trip.max(ROUND_TRIP_MIN))

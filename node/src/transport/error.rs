@@ -118,7 +118,7 @@ pub(super) enum LinkError {
         source: ConnectError,
     },
     #[error("{}", describe(.0))]
-    Connection(#[from] ConnectionError),
+    Connection(ConnectionError),
     #[error("no handshake within {} s", after.as_secs())]
     TimedOut { after: Duration },
     #[error("peer showed no certificate")]
@@ -208,6 +208,12 @@ impl LinkError {
     const DUPLICATE: u32 = 1;
 }
 
+impl From<ConnectionError> for LinkError {
+    fn from(error: ConnectionError) -> Self {
+        Self::Connection(error)
+    }
+}
+
 impl From<ReadError> for LinkError {
     fn from(error: ReadError) -> Self {
         match error {
@@ -265,7 +271,7 @@ fn alert(code: u64) -> Option<&'static str> {
         45 => "certificate expired",
         46 => "certificate not acceptable",
         48 => "certificate of another authority",
-        51 => "certificate signature is wrong",
+        51 => "certificate not signed by this cluster's authority",
         116 => "certificate required",
         120 => "no common protocol version",
         _ => return None,

@@ -94,8 +94,13 @@ impl Link {
     /// Ends the link. The first reason counts, and the peer is told.
     pub(super) fn close(&self, error: &LinkError) {
         let text = error.text();
+        let _earlier_reason_stays = self.reason.set(text.clone());
         self.connection.close(error.code(), text.as_bytes());
-        let _earlier_reason_stays = self.reason.set(text);
+    }
+
+    /// Whether this end closed the link. It runs until its tasks have ended.
+    pub(super) fn is_closing(&self) -> bool {
+        self.reason.get().is_some()
     }
 
     fn push(&self, key: LaneKey, class: Class, bytes: u64, packet: Packet) -> Result<(), usize> {

@@ -10,8 +10,9 @@
 //! ```
 //!
 //! A Hello that meets `dialling` is refused by the lower id and accepted by the higher, so one of
-//! two crossing greetings wins on both sides. A Hello that meets `linked` means that the peer has
-//! lost the old link, as nobody greets a host it is linked to: the new link succeeds the old one.
+//! two crossing greetings wins on both sides. A Hello that meets `linked` is the loser of a crossing
+//! and refused, unless it comes from a new process of the peer or the old link is closing: then the
+//! new link succeeds the old one.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -129,21 +130,24 @@ impl Peers {
         let (host, found) = (peer.host, peer.incarnation);
         let mut slots = self.slots();
         let slot = slots.entry(host).or_default();
-        let crossing = match side {
-            Side::Dialled => {
-                slot.dialling = false;
-                slot.link.is_some()
-            }
-            Side::Accepted => slot.dialling && self.me < host,
-        };
         if slot.revoked {
             return Err(LinkError::Revoked);
         }
-        if crossing {
-            return Err(LinkError::Duplicate);
+        match side {
+            Side::Dialled => slot.dialling = false,
+            Side::Accepted if slot.dialling && self.me < host => {
+                return Err(LinkError::Duplicate);
+            }
+            Side::Accepted => {}
         }
         if found < slot.incarnation {
             return Err(LinkError::Outdated { found, known: slot.incarnation });
+        }
+        if let Some(old) = &slot.link
+            && found == slot.incarnation
+            && !old.is_closing()
+        {
+            return Err(LinkError::Duplicate);
         }
         slot.incarnation = found;
         if let Some(old) = &slot.link {
