@@ -1,16 +1,37 @@
 //! Tensors: weights, tokenizer, models, sampler and the physical KV cache. Knows no network beyond
 //! fetching models.
 
+mod attention;
 mod config;
+mod exp;
 mod gguf;
 mod identity;
+mod kv;
 mod map;
+mod matrix;
+mod model;
+mod ops;
+mod profile;
 mod quant;
+mod rope;
 mod safetensors;
+mod sampler;
+mod shard;
+mod simd;
 mod source;
+mod tokenizer;
+mod step;
+mod workers;
 
 pub use config::{Arch, ConfigError, ModelConfig, Rope, SlidingWindow};
 pub use gguf::GgufError;
+pub use kv::BLOCK_TOKENS;
+pub use model::LoadError;
+pub use profile::{ProfileError, profile};
 pub use quant::{Stored, StoredSizeError};
 pub use safetensors::SafetensorsError;
+pub use sampler::{Sampled, sample};
+pub use shard::{LoadOptions, LoadProgress, Shard};
 pub use source::{ModelSource, SourceError, TensorView};
+pub use tokenizer::{TokenStreamDecoder, Tokenizer, TokenizerError};
+pub use step::{Input, Item, Output, StepError, Want};

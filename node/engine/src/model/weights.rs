@@ -1,0 +1,86 @@
+//! Loads tensors one by one, so that no more than one is held twice at any time.
+
+use thalweg_wire::LayerRange;
+
+use crate::config::ModelConfig;
+use crate::matrix::Matrix;
+use crate::ops::{Linear, RmsNorm};
+use crate::source::{ModelSource, SourceError};
+
+/// A shard that could not be loaded.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LoadError {
+    /// A tensor that is missing or damaged.
+    #[error("cannot load a tensor")]
+    Source(#[from] SourceError),
+    /// A weight that would turn every result into NaN.
+    #[error("tensor `{name}` holds {value} at index {index}")]
+    NotFinite {
+        /// Canonical name of the tensor.
+        name: String,
+        /// Where, counting values from zero in row-major order.
+        index: usize,
+        /// The value.
+        value: f32,
+    },
+    /// Layers the model does not have.
+    #[error("model has {layers} layers, cannot load {asked}")]
+    NoSuchLayers {
+        /// Layers asked for.
+        asked: LayerRange,
+        /// Layers there are.
+        layers: usize,
+    },
+    /// Threads that do not start.
+    #[error("cannot start {threads} threads")]
+    Threads {
+        /// Threads asked for.
+        threads: usize,
+        /// Why.
+        #[source]
+        source: rayon::ThreadPoolBuildError,
+    },
+}
+
+/// Where a shard's tensors come from.
+pub(crate) struct Weights<'a> {
+    source: &'a ModelSource,
+}
+
+impl<'a> Weights<'a> {
+    /// Loads from `source`.
+    pub(crate) fn new(source: &'a ModelSource) -> Self {
+        Self { source }
+    }
+
+    /// Dimensions and constants.
+    pub(crate) fn config(&self) -> &ModelConfig {
+        self.source.config()
+    }
+
+    /// Loads the weight of a norm.
+    pub(crate) fn norm(&self, name: &str) -> Result<RmsNorm, LoadError> {
+        let (weight, _) = self.finite(name)?;
+        Ok(RmsNorm::new(weight, self.config().norm_eps))
+    }
+
+    /// Loads and packs the weights of a linear layer.
+    pub(crate) fn linear(&self, name: &str) -> Result<Linear, LoadError> {
+        let (weights, shape) = self.finite(name)?;
+        let inputs = shape.last().copied().expect("the source checked the shape");
+        Ok(Linear::new(Matrix::pack(&weights, inputs)))
+    }
+
+    fn finite(&self, name: &str) -> Result<(Vec<f32>, Vec<usize>), LoadError> {
+        let (values, shape) = self.source.f32(name)?;
+        self.source.release_pages();
+        match values.iter().position(|it| !it.is_finite()) {
+            None => Ok((values, shape)),
+            Some(index) => {
+                let value = values[index];
+                Err(LoadError::NotFinite { name: name.to_owned(), index, value })
+            }
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! Measures how fast this machine computes a layer, for the planner.
+
+use std::time::{Duration, Instant};
+
+use thalweg_wire::{CurvePoint, LayerRange, Profile};
+
+use crate::kv::BLOCK_TOKENS;
+use crate::shard::Shard;
+use crate::step::{Input, Item, StepError, Want};
+
+/// Layers a measurement runs: enough that their weights come from memory, few enough to be quick.
+const LAYERS_MAX: u32 = 4;
+/// Prompt tokens per step measured.
+const PREFILL_TOKENS: [u32; 3] = [16, 64, 128];
+/// Requests per decode step measured.
+const DECODE_REQUESTS: [u32; 5] = [1, 2, 4, 8, 16];
+/// Runs of a measurement. The fastest counts: other processes only ever add to it.
+const RUNS_MAX: usize = 5;
+
+/// A shard that cannot be measured.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ProfileError {
+    /// A cache too small for the shortest prompt.
+    #[error("shard has {blocks} cache blocks, a measurement needs at least {needed}")]
+    Blocks {
+        /// Blocks there are.
+        blocks: u32,
+        /// Blocks needed.
+        needed: u32,
+    },
+    /// A step that failed.
+    #[error("cannot run the step that is measured")]
+    Step(#[from] StepError),
+}
+
+/// Measures prefill and decode curves per layer, and the head if the shard has one.
+///
+/// Takes about `budget`: each point is measured at least once, and again while its share of the
+/// budget lasts. Points for which the cache has too few blocks are left out. Overwrites the blocks:
+/// call it before the shard serves.
+///
+/// # Errors
+///
+/// If the cache has no room for the smallest measurement.
+pub fn profile(shard: &mut Shard, budget: Duration) -> Result<Profile, ProfileError> {
+    let points = PREFILL_TOKENS.len() + DECODE_REQUESTS.len() + 1;
+    let mut bench = Bench::new(shard, budget / u32::try_from(points).expect("few points"));
+    let needed = blocks_for(PREFILL_TOKENS[0]);
+    if bench.blocks < needed {
+        return Err(ProfileError::Blocks { blocks: bench.blocks, needed });
+    }
+    // The first step brings weights and code into reach; its time says nothing.
+    bench.run(1, PREFILL_TOKENS[0])?;
+    let mut profile = Profile::default();
+    for tokens in PREFILL_TOKENS {
+        if blocks_for(tokens) <= bench.blocks {
+            let seconds = bench.seconds_per_layer(1, tokens)?;
+            profile.prefill.push(CurvePoint { tokens, seconds });
+        }
+    }
+    for tokens in DECODE_REQUESTS {
+        if tokens <= bench.blocks {
+            let seconds = bench.seconds_per_layer(tokens, 1)?;
+            profile.decode.push(CurvePoint { tokens, seconds });
+        }
+    }
+    profile.head_seconds = bench.head_seconds();
+    Ok(profile)
+}
+
+fn blocks_for(tokens: u32) -> u32 {
+    tokens.div_ceil(BLOCK_TOKENS as u32)
+}
+
+/// A shard under measurement.
+struct Bench<'a> {
+    shard: &'a mut Shard,
+    layers: LayerRange,
+    blocks: u32,
+    /// Time for one point.
+    share: Duration,
+}
+
+impl<'a> Bench<'a> {
+    fn new(shard: &'a mut Shard, share: Duration) -> Self {
+        let held = shard.layers();
+        // Layer 0 takes tokens; any other layer costs the same and takes rows.
+        let first = if held.count() > 1 { held.first().max(1) } else { held.first() };
+        let end = held.end().min(first + LAYERS_MAX);
+        let layers = LayerRange::new(first, end).expect("first is below the end of what is held");
+        let blocks = shard.kv_blocks();
+        Self { shard, layers, blocks, share }
+    }
+
+    fn seconds_per_layer(&mut self, requests: u32, tokens: u32) -> Result<f64, ProfileError> {
+        let mut fastest = Duration::MAX;
+        let start = Instant::now();
+        for _ in 0..RUNS_MAX {
+            fastest = fastest.min(self.run(requests, tokens)?);
+            if start.elapsed() + fastest > self.share {
+                break;
+            }
+        }
+        Ok(fastest.as_secs_f64() / f64::from(self.layers.count()))
+    }
+
+    /// Runs one step of `requests` items with `tokens` tokens each.
+    fn run(&mut self, requests: u32, tokens: u32) -> Result<Duration, ProfileError> {
+        let hidden = self.shard.config().hidden;
+        let rows = vec![0.01; tokens as usize * hidden];
+        let ids = vec![0; tokens as usize];
+        let input =
+            if self.layers.first() == 0 { Input::Tokens(&ids) } else { Input::Rows(&rows) };
+        let table: Vec<u32> = (0..self.blocks).collect();
+        let per_request = blocks_for(tokens) as usize;
+        let item = |blocks| Item {
+            blocks,
+            layers: self.layers,
+            first_position: 0,
+            input,
+            want: Want::Nothing,
+        };
+        let tables = table.chunks(per_request).take(requests as usize);
+        let items: Vec<Item<'_>> = tables.map(item).collect();
+        let start = Instant::now();
+        self.shard.step(&items)?;
+        Ok(start.elapsed())
+    }
+
+    /// Time of norm and head for one token; zero without a head.
+    fn head_seconds(&self) -> f64 {
+        if !self.shard.has_head() {
+            return 0.0;
+        }
+        let row = vec![0.01; self.shard.config().hidden];
+        let mut fastest = Duration::MAX;
+        let begin = Instant::now();
+        for _ in 0..RUNS_MAX {
+            let start = Instant::now();
+            let logits = self.shard.logits(&row);
+            fastest = fastest.min(start.elapsed());
+            debug_assert_eq!(logits.len(), self.shard.config().vocab);
+            if begin.elapsed() + fastest > self.share {
+                break;
+            }
+        }
+        fastest.as_secs_f64()
+    }
+}

@@ -1,0 +1,76 @@
+//! The threads of one shard.
+//!
+//! Work is split over outputs, never inside a sum, so the number of threads changes no bit of any
+//! result. Idle threads park: several processes may share the cores.
+
+use rayon::iter::{IndexedParallelIterator, ParallelIterator};
+use rayon::slice::ParallelSliceMut;
+use rayon::{ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder};
+
+/// Pieces each thread should get, so that one slow thread does not hold up all others.
+const PIECES_PER_THREAD: usize = 4;
+
+/// The threads a shard computes with; with one, everything runs on the calling thread.
+#[derive(Debug)]
+pub(crate) struct Workers {
+    pool: Option<ThreadPool>,
+}
+
+impl Workers {
+    /// Starts `threads` threads, at least one.
+    pub(crate) fn new(threads: usize) -> Result<Self, ThreadPoolBuildError> {
+        if threads <= 1 {
+            return Ok(Self { pool: None });
+        }
+        let builder = ThreadPoolBuilder::new().num_threads(threads);
+        let pool = builder.thread_name(|index| format!("tensor-{index}")).build()?;
+        Ok(Self { pool: Some(pool) })
+    }
+
+    /// Runs `work` on one of the threads, so that the splits inside need no hand-over.
+    pub(crate) fn enter<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        match &self.pool {
+            None => work(),
+            Some(pool) => pool.install(work),
+        }
+    }
+
+    /// Calls `work(first, pieces)` for runs of consecutive pieces of `out`, each `piece` values
+    /// long; `first` numbers the first piece of the run. Runs are disjoint and cover `out`.
+    pub(crate) fn split(
+        &self,
+        out: &mut [f32],
+        piece: usize,
+        work: impl Fn(usize, &mut [f32]) + Sync,
+    ) {
+        let Some(pool) = &self.pool else { return work(0, out) };
+        let pieces = out.len().div_ceil(piece);
+        let run = pieces.div_ceil(pool.current_num_threads() * PIECES_PER_THREAD);
+        pool.install(|| {
+            let runs = out.par_chunks_mut(run * piece).enumerate();
+            runs.for_each(|(index, out)| work(index * run, out));
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runs_cover_every_piece_once() {
+        for threads in [1, 2, 3] {
+            let workers = Workers::new(threads).expect("threads start");
+            for pieces in [1, 2, 7, 64] {
+                let mut out = vec![0.0; pieces * 3];
+                workers.split(&mut out, 3, |first, run| {
+                    for (index, piece) in run.chunks_mut(3).enumerate() {
+                        piece.iter_mut().for_each(|it| *it += (first + index) as f32);
+                    }
+                });
+                let expected: Vec<f32> = (0..pieces).flat_map(|it| [it as f32; 3]).collect();
+                assert_eq!(out, expected, "{threads} threads, {pieces} pieces");
+            }
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! The engine against a reference, and against itself cut into pieces.
+
+mod golden;
+mod pieces;
+mod rig;

@@ -1,0 +1,127 @@
+//! Runs a model over any cut into shards, and opens the models of the tests.
+
+use std::path::PathBuf;
+
+use thalweg_engine::{BLOCK_TOKENS, Input, Item, LoadOptions, ModelSource, Output, Shard, Want};
+use thalweg_wire::{LayerRange, Sampling};
+
+/// Blocks of every shard of the tests.
+pub const BLOCKS: u32 = 96;
+
+/// Opens a model that `thalweg pull` knows by name.
+pub fn open(name: &str) -> ModelSource {
+    ModelSource::open(&cached(name)).expect("the model can be read")
+}
+
+fn cached(name: &str) -> PathBuf {
+    let home = || PathBuf::from(std::env::var_os("HOME").expect("HOME is set")).join(".cache");
+    let cache = std::env::var_os("XDG_CACHE_HOME").map_or_else(home, PathBuf::from);
+    let models = cache.join("thalweg/models");
+    let models = std::env::var_os("THALWEG_MODELS").map_or(models, PathBuf::from);
+    models.join(format!("{name}.gguf"))
+}
+
+/// Makes a range that is known to be valid.
+pub fn range(first: u32, end: u32) -> LayerRange {
+    LayerRange::new(first, end).expect("not empty")
+}
+
+/// Loads layers, with the ends that belong to them.
+pub fn load(source: &ModelSource, layers: LayerRange, threads: usize) -> Shard {
+    let options = LoadOptions {
+        embed: layers.first() == 0,
+        head: layers.end() as usize == source.config().layers,
+        kv_blocks: BLOCKS,
+        threads,
+        on_progress: &|_| {},
+    };
+    Shard::load(source, layers, options).expect("the shard loads")
+}
+
+/// Loads a whole model, cut before each layer of `cuts`.
+pub fn load_cut(source: &ModelSource, cuts: &[u32]) -> Vec<Shard> {
+    let end = u32::try_from(source.config().layers).expect("few layers");
+    let ends: Vec<u32> = cuts.iter().copied().chain([end]).collect();
+    let firsts = [0].into_iter().chain(cuts.iter().copied());
+    firsts.zip(ends).map(|(first, end)| load(source, range(first, end), 1)).collect()
+}
+
+/// A block table for up to `tokens` tokens that starts at block `first`.
+pub fn table(first: u32, tokens: usize) -> Vec<u32> {
+    let count = u32::try_from(tokens.div_ceil(BLOCK_TOKENS)).expect("few blocks");
+    (first..first + count).collect()
+}
+
+/// One part of a request to run through a whole pipeline.
+#[derive(Clone, Debug)]
+pub struct Part {
+    pub blocks: Vec<u32>,
+    pub first_position: u32,
+    pub tokens: Vec<u32>,
+}
+
+/// Runs parts through all shards, in one step each; returns the activations after the last layer.
+pub fn activations(shards: &mut [Shard], parts: &[Part]) -> Vec<Vec<f32>> {
+    let mut rows: Vec<Vec<f32>> = vec![Vec::new(); parts.len()];
+    for shard in shards {
+        let layers = shard.layers();
+        let items: Vec<Item> = parts
+            .iter()
+            .zip(&rows)
+            .map(|(part, rows)| Item {
+                blocks: &part.blocks,
+                layers,
+                first_position: part.first_position,
+                input: if layers.first() == 0 {
+                    Input::Tokens(&part.tokens)
+                } else {
+                    Input::Rows(rows)
+                },
+                want: Want::Rows,
+            })
+            .collect();
+        let outputs = shard.step(&items).expect("the step runs");
+        rows = outputs.into_iter().map(expect_rows).collect();
+    }
+    rows
+}
+
+/// The logits after the last token of each part.
+pub fn logits(shards: &mut [Shard], parts: &[Part]) -> Vec<Vec<f32>> {
+    let rows = activations(shards, parts);
+    let last = shards.last().expect("at least one shard");
+    let hidden = last.config().hidden;
+    rows.iter().map(|it| last.logits(&it[it.len() - hidden..])).collect()
+}
+
+/// Greedy tokens after `prompt`, computed in blocks from `first_block` on.
+pub fn greedy(shards: &mut [Shard], prompt: &[u32], count: usize, first_block: u32) -> Vec<u32> {
+    let blocks = table(first_block, prompt.len() + count);
+    let (last, before) = shards.split_last_mut().expect("at least one shard");
+    let mut history = prompt.to_vec();
+    let mut done = 0;
+    while history.len() < prompt.len() + count {
+        let first_position = u32::try_from(done).expect("short");
+        let part = Part { blocks: blocks.clone(), first_position, tokens: history[done..].to_vec() };
+        let rows = activations(before, std::slice::from_ref(&part)).remove(0);
+        let input = if rows.is_empty() { Input::Tokens(&part.tokens) } else { Input::Rows(&rows) };
+        let sampling = Sampling { temperature: 0.0, ..Sampling::default() };
+        let want = Want::Sample { sampling: &sampling, history: &history, prompt_tokens: 0 };
+        let item =
+            Item { blocks: &blocks, layers: last.layers(), first_position, input, want };
+        let token = expect_token(last.step(&[item]).expect("the step runs").remove(0));
+        done = history.len();
+        history.push(token);
+    }
+    history.split_off(prompt.len())
+}
+
+pub fn expect_rows(output: Output) -> Vec<f32> {
+    let Output::Rows(rows) = output else { panic!("rows were wanted, got {output:?}") };
+    rows
+}
+
+pub fn expect_token(output: Output) -> u32 {
+    let Output::Sampled { sampled, .. } = output else { panic!("a token was wanted, got {output:?}") };
+    sampled.token
+}
