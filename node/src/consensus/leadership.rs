@@ -33,13 +33,8 @@ pub(super) fn watch(
     let (sender, receiver) = watch::channel(Leadership::default());
     let task = tokio::spawn(async move {
         let mut metrics = raft.metrics();
-        let mut reign = None;
         loop {
-            let now = {
-                let metrics = metrics.borrow_and_update();
-                reign = Reign::observe(reign, &metrics, me);
-                leadership(&metrics, reign, timing)
-            };
+            let now = leadership(&metrics.borrow_and_update(), me, timing);
             let changed = sender.send_if_modified(|before| {
                 let changed = *before != now;
                 *before = now;
@@ -56,42 +51,19 @@ pub(super) fn watch(
     (task, receiver)
 }
 
-/// This host's time as leader.
-#[derive(Clone, Copy)]
-struct Reign {
-    term: u64,
-    /// Last entry when the reign began. A leader that restarts continues its term with entries
-    /// that others may know to be committed while it does not yet.
-    inherited: Option<u64>,
-}
-
-impl Reign {
-    fn observe(before: Option<Self>, metrics: &Metrics, me: HostId) -> Option<Self> {
-        let term = metrics.current_term;
-        if metrics.current_leader != Some(me) {
-            return None;
-        }
-        let inherited = metrics.last_log_index;
-        before.filter(|it| it.term == term).or(Some(Self { term, inherited }))
-    }
-
-    /// Whether everything agreed before is known, and a majority still follows.
-    fn may_act(self, metrics: &Metrics, timing: Timing) -> bool {
-        let applied = metrics.last_applied;
-        let heard = metrics.millis_since_quorum_ack;
-        applied.is_some_and(|it| it.leader_id.term == self.term)
-            && applied.map(|it| it.index) >= self.inherited
-            && heard.is_some_and(|silence_ms| u128::from(silence_ms) <= timing.lease().as_millis())
-    }
-}
-
-fn leadership(metrics: &Metrics, reign: Option<Reign>, timing: Timing) -> Leadership {
+fn leadership(metrics: &Metrics, me: HostId, timing: Timing) -> Leadership {
     if let Err(openraft::error::Fatal::StorageError(error)) = &metrics.running_state {
         panic!("consensus log failed: {error}");
     }
-    let leader = match reign {
-        Some(reign) => metrics.current_leader.filter(|_| reign.may_act(metrics, timing)),
-        None => metrics.current_leader,
-    };
-    Leadership { leader, term: metrics.current_term }
+    let term = metrics.current_term;
+    let leader = metrics.current_leader.filter(|&leader| leader != me || may_act(metrics, timing));
+    Leadership { leader, term }
+}
+
+/// Whether this leader knows everything agreed before its term, and a majority still follows it.
+fn may_act(metrics: &Metrics, timing: Timing) -> bool {
+    let applied_term = metrics.last_applied.map(|it| it.leader_id.term);
+    let heard = metrics.millis_since_quorum_ack;
+    applied_term == Some(metrics.current_term)
+        && heard.is_some_and(|silence_ms| u128::from(silence_ms) <= timing.lease().as_millis())
 }

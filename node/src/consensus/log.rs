@@ -22,12 +22,13 @@ const PURGED: &str = "purged";
 /// The log of one host. Clones read the same file.
 #[derive(Clone)]
 pub(super) struct LogStore {
+    me: HostId,
     disk: Arc<Disk>,
 }
 
 impl LogStore {
-    pub fn new(disk: Arc<Disk>) -> Self {
-        Self { disk }
+    pub fn new(me: HostId, disk: Arc<Disk>) -> Self {
+        Self { me, disk }
     }
 
     /// Runs a write where it may block: it ends with a flush.
@@ -76,8 +77,15 @@ impl RaftLogStorage<Group> for LogStore {
         self.write(move |disk| disk.put(VOTE, &vote, Durability::Immediate)).await.map_err(writing)
     }
 
+    /// A leader that restarts finds that it stood in its term, not that it won: it stands again
+    /// in a new one. Otherwise it would lead on without an entry to mark what it inherited, and
+    /// its term would no longer tell its plans from those it made before.
     async fn read_vote(&mut self) -> Result<Option<Vote>, StorageError<HostId>> {
-        self.disk.get(VOTE).map_err(reading)
+        let vote = self.disk.get::<Vote>(VOTE).map_err(reading)?;
+        Ok(vote.map(|mut vote| {
+            vote.committed &= vote.leader_id.voted_for() != Some(self.me);
+            vote
+        }))
     }
 
     /// Not flushed: losing it costs a restarted voter only to learn again what was committed.

@@ -195,7 +195,7 @@ impl Consensus {
         let network = Network { call: Arc::clone(&call), heartbeat: timing.heartbeat };
         let timers = timing.config().validate();
         let timers = timers.map_err(|source| StartError::Timers { round_trip, source })?;
-        let raft = Raft::new(me, Arc::new(timers), network, LogStore::new(disk), replica);
+        let raft = Raft::new(me, Arc::new(timers), network, LogStore::new(me, disk), replica);
         let raft = raft.await.map_err(StartError::Raft)?;
         if rank.is_some() {
             form(&raft, &voters).await?;
