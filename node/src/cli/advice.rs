@@ -33,12 +33,12 @@ impl Advice {
         self
     }
 
-    fn causes(&self) -> impl Iterator<Item = &(dyn Error + 'static)> {
-        let first: Option<&(dyn Error + 'static)> = match &self.source {
+    fn causes<'a>(&'a self) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+        let first: Option<&'a (dyn Error + 'static)> = match &self.source {
             Some(source) => Some(source.as_ref()),
             None => None,
         };
-        std::iter::successors(first, |error| error.source())
+        std::iter::successors(first, |&error| error.source())
     }
 }
 
