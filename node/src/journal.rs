@@ -9,7 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 use thalweg_core::machine::Time;
-use thalweg_core::{conductor, gateway, stage};
+use thalweg_core::{conductor, gateway, liveness, stage};
 
 /// Entries kept; the oldest goes first. At 100 events/s this is about ten minutes.
 const ENTRIES_MAX: usize = 65_536;
@@ -127,5 +127,9 @@ impl Journaled for gateway::Event {
 }
 
 impl Journaled for conductor::Event {
+    fn redact(&mut self) {}
+}
+
+impl Journaled for liveness::Event {
     fn redact(&mut self) {}
 }

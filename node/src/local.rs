@@ -9,9 +9,9 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use thalweg_certs::Authority;
+use thalweg_certs::{Authority, UnixSeconds};
 
 use crate::cli::advice::Advice;
 
@@ -88,12 +88,13 @@ impl LocalCluster {
     ///
     /// If a file cannot be written or a host ends before it listens; its log is part of the error.
     pub fn start(spec: LocalSpec) -> Result<Self, Advice> {
+        let now = UnixSeconds::from(SystemTime::now());
         let certificates = spec.folder.join("certs");
-        let authority = Authority::create(&certificates, CLUSTER)
+        let authority = Authority::create(&certificates, CLUSTER, now)
             .map_err(|source| Advice::new("cannot create the cluster's certificates", source))?;
         for host in &spec.hosts {
             authority
-                .issue(&host.name, &host.region)
+                .issue(&host.name, &host.region, now)
                 .map_err(|source| Advice::new("cannot issue a host certificate", source))?;
         }
         let mut cluster = Self { spec, hosts: Vec::new() };

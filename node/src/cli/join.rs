@@ -1,5 +1,6 @@
 //! `thalweg join`: become a host of a running cluster with a token.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -15,7 +16,7 @@ use crate::transport;
 ///
 /// The token comes from `thalweg certs join-token` on the host that holds the authority. It works
 /// once; afterwards this host has a certificate of its own in `--data`.
-#[derive(Clone, Debug, clap::Args)]
+#[derive(Clone, clap::Args)]
 pub struct JoinArgs {
     /// A host of the cluster that holds its authority
     #[arg(value_name = "NAME@ADDRESS:PORT")]
@@ -64,6 +65,13 @@ pub struct JoinArgs {
     /// Address of this host's API
     #[arg(long, default_value = "127.0.0.1:8000")]
     api: SocketAddr,
+}
+
+impl fmt::Debug for JoinArgs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The token is a secret.
+        f.debug_struct("JoinArgs").field("seed", &self.seed).finish_non_exhaustive()
+    }
 }
 
 /// Runs `thalweg join` until the process is told to stop.

@@ -28,6 +28,9 @@ const WAITING_REQUESTS_MAX: usize = 512;
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Silence on a route after which a request is replayed.
 const STALL: Duration = Duration::from_secs(60);
+/// Silence of a request after which a stage frees it. Above [`STALL`], so that the gateway, which
+/// knows more, acts first.
+const IDLE: Duration = Duration::from_secs(180);
 /// What rejected clients are told to wait.
 const RETRY_AFTER: Duration = Duration::from_secs(2);
 /// How long the set of hosts must not have changed before a plan is made.
@@ -108,6 +111,7 @@ fn stage_config(node: &Node) -> stage::Config {
         context_tokens: node.shape.context_tokens,
         hidden: node.shape.hidden,
         dtype: DType::F32,
+        idle_after: IDLE,
     }
 }
 

@@ -159,9 +159,9 @@ impl Node {
             text: Arc::new(text),
             models,
             context_tokens: self.shape.context_tokens,
-            keys: ApiKeys::new(self.config.api.keys.iter().map(String::as_str)),
+            keys: ApiKeys::new(self.config.api.keys.iter().cloned()),
             status: links::status(&self.board, &self.network),
-            metrics: Arc::new(Metrics::new(&self.shape.name)),
+            metrics: Metrics::new(&self.shape.name, &self.config.name),
         });
         publish(&self.config.data, "api", &address.to_string())?;
         tracing::info!(name = self.config.name, api = %address, "host is up");

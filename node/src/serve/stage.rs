@@ -95,7 +95,8 @@ impl Perform<Stage> for StageWorld {
 
     fn settled(&mut self, stage: &Stage) {
         self.load.kv_free_tokens.store(stage.kv_free_tokens(), Ordering::Relaxed);
-        self.load.requests.store(stage.requests(), Ordering::Relaxed);
+        let requests = u32::try_from(stage.requests()).unwrap_or(u32::MAX);
+        self.load.requests.store(requests, Ordering::Relaxed);
     }
 }
 
