@@ -23,13 +23,13 @@ pub struct Registry {
     latest: (u64, Epoch),
 }
 
-/// A plan and the hosts it was made for.
+/// A plan and the processes it is carried out by.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Placed {
     /// The plan.
     pub plan: Plan,
-    /// Every host registered when the plan was proposed, with its incarnation. A host that came
-    /// back with another one holds none of the plan's layers.
+    /// Every host with a part in the plan, and its incarnation when the plan was proposed. A host
+    /// that came back with another one holds none of the plan's layers.
     pub hosts: BTreeMap<HostId, u64>,
     /// Hosts that hold what the plan assigns to them.
     pub ready: BTreeSet<HostId>,
@@ -149,7 +149,8 @@ impl Registry {
             return Vec::new();
         }
         self.latest = (plan.term, plan.epoch);
-        let hosts = self.hosts.values().map(|it| (it.host, it.incarnation)).collect();
+        let incarnation = |it: &Assignment| (it.host, self.hosts[&it.host].incarnation);
+        let hosts = plan.assignments.iter().map(incarnation).collect();
         let placed = Placed { plan: plan.clone(), hosts, ready: BTreeSet::new() };
         let before = self.proposed.replace(placed);
         let abandoned = before.map(|it| Change::Abandoned(it.plan.epoch));

@@ -35,6 +35,8 @@ pub(super) struct Planning {
 
 #[derive(Debug)]
 struct Search {
+    /// Term and epoch: a deposed leader may use the same epoch for another plan.
+    term: u64,
     epoch: Epoch,
     /// Hosts the plan takes into account.
     members: Members,
@@ -89,7 +91,7 @@ impl Planning {
         let members = self.members_considered(registry, kind);
         let hosts = self.members.keys().map(|host| registry.hosts()[host].clone()).collect();
         let (shape, links) = (shape.clone(), registry.links().clone());
-        self.search = Some(Search { epoch, members, kind, state: State::Searching });
+        self.search = Some(Search { term, epoch, members, kind, state: State::Searching });
         Some(PlanTask { epoch, term, shape, hosts, links, keep })
     }
 
@@ -105,7 +107,7 @@ impl Planning {
         let search = self.search.as_mut().filter(searching)?;
         match outcome {
             PlanOutcome::Planned(plan) if is_whole(&plan, &search.members, members) => {
-                search.state = State::Found(plan);
+                search.state = State::Found(Plan { term: search.term, epoch, ..plan });
                 None
             }
             PlanOutcome::Planned(_) => {
@@ -146,20 +148,16 @@ impl Planning {
     /// Follows the log: a plan found is proposed, overtaken, or no longer whole.
     fn follow(&mut self, registry: &Registry) {
         let Some(search) = &mut self.search else { return };
-        let epoch = search.epoch;
-        let is_placed = |placed: Option<&Placed>| placed.is_some_and(|it| it.plan.epoch == epoch);
-        let placed = is_placed(registry.proposed()) || is_placed(registry.active());
+        let placed = [registry.proposed(), registry.active()];
+        let placed = placed.into_iter().flatten().any(|it| search.made(it));
+        let overtaken = registry.latest_epoch() >= search.epoch;
         let stale = match &search.state {
-            State::Searching => {
-                registry.latest_epoch() >= epoch || lost(&search.members, &self.members)
-            }
+            State::Searching => overtaken || lost(&search.members, &self.members),
             State::Found(_) if placed => {
                 search.state = State::Proposed;
                 false
             }
-            State::Found(plan) => {
-                registry.latest_epoch() >= epoch || !is_whole(plan, &search.members, &self.members)
-            }
+            State::Found(plan) => overtaken || !is_whole(plan, &search.members, &self.members),
             State::Proposed => !placed,
             State::Infeasible => search.members != self.members && search.kind == Kind::Full,
         };
@@ -185,8 +183,7 @@ impl Planning {
             let covered = registry.active().is_some_and(|it| covers(&survivors, it.plan.layers));
             return Some(if covered { Kind::Repair } else { Kind::Full });
         }
-        let known = self.search.as_ref().map_or(&placed.hosts, |it| &it.members);
-        let fresh = lost(&self.members, known);
+        let fresh = lost(&self.members, self.known(placed));
         (fresh && registry.proposed().is_none()).then_some(Kind::Full)
     }
 
@@ -215,9 +212,24 @@ impl Planning {
     fn members_considered(&self, registry: &Registry, kind: Kind) -> Members {
         let mut members = self.members.clone();
         if let (Kind::Repair, Some(placed)) = (kind, registry.active()) {
-            members.retain(|host, incarnation| placed.hosts.get(host) == Some(incarnation));
+            let known = self.known(placed);
+            members.retain(|host, incarnation| known.get(host) == Some(incarnation));
         }
         members
+    }
+
+    /// The members a plan took into account. The log does not tell: a new leader assumes those
+    /// with a part in it, and searches once more if there are others.
+    fn known<'a>(&'a self, placed: &'a Placed) -> &'a Members {
+        let own = self.search.as_ref().filter(|it| it.made(placed));
+        own.map_or(&placed.hosts, |it| &it.members)
+    }
+}
+
+impl Search {
+    /// Whether a plan in the log came of this search.
+    fn made(&self, placed: &Placed) -> bool {
+        (placed.plan.term, placed.plan.epoch) == (self.term, self.epoch)
     }
 }
 

@@ -251,9 +251,9 @@ proptest! {
             let members: Members =
                 registry.hosts().values().map(|it| (it.host, it.incarnation)).collect();
             prop_assert_eq!(&members, &live);
-            for Assignment { host, .. } in &placed.plan.assignments {
-                prop_assert_eq!(placed.hosts.get(host), live.get(host));
-            }
+            let assigned: Members = placed.plan.assignments.iter()
+                .map(|it| (it.host, placed.hosts[&it.host])).collect();
+            prop_assert_eq!(&assigned, &live);
             let held: Vec<_> = host.held.keys().copied().collect();
             let mine = placed.plan.assignment(host.conductor.config.me);
             let expected: Vec<_> = mine.map(|_| placed.plan.epoch).into_iter().collect();
