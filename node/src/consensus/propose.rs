@@ -87,8 +87,9 @@ impl Consensus {
         command: Command,
         body: Bytes,
     ) -> Result<u64, ProposeError> {
-        let mut hint = None;
-        for attempt in 0.. {
+        let mut hint: Option<HostId> = None;
+        for attempt in 0_u32.. {
+            let hinted = hint.is_some();
             let target = hint.take().or_else(|| self.target(attempt));
             let answer = match target {
                 Some(host) if host == self.me => self.append(command.clone()).await,
@@ -97,9 +98,8 @@ impl Consensus {
             };
             match answer {
                 Answer::Committed { index } => return Ok(index),
-                Answer::Elsewhere { leader: Some(leader) } if target != Some(leader) => {
-                    hint = Some(leader);
-                }
+                // One hint is followed at once; two members may each point at the other.
+                Answer::Elsewhere { leader: Some(leader) } if !hinted => hint = Some(leader),
                 Answer::Elsewhere { .. } => self.pause(attempt).await,
                 Answer::Stopped if target == Some(self.me) => return Err(ProposeError::Stopped),
                 Answer::Stopped => self.pause(attempt).await,
@@ -110,10 +110,10 @@ impl Consensus {
 
     /// Picks whom to try: the leader this host knows, and every other time a voter in turn, since
     /// what this host knows may be long past.
-    fn target(&self, attempt: usize) -> Option<HostId> {
+    fn target(&self, attempt: u32) -> Option<HostId> {
         let known = self.raft.metrics().borrow().current_leader;
-        let turn = || self.voters.get((attempt / 2) % self.voters.len().max(1)).copied();
-        if attempt % 2 == 0 { known.or_else(turn) } else { turn() }
+        let turn = || self.voters.iter().cycle().nth(attempt as usize / 2).copied();
+        if attempt.is_multiple_of(2) { known.or_else(turn) } else { turn() }
     }
 
     async fn forward(&self, host: HostId, body: Bytes) -> Answer {
@@ -150,15 +150,16 @@ impl Consensus {
         self.timing.lease()
     }
 
-    /// Waits for news of the leader, at most a heartbeat and a little more, by attempt and host,
-    /// so that hosts waiting for the same election do not return in step.
-    async fn pause(&self, attempt: usize) {
-        let spread = self.me.0.rotate_left(u32::try_from(attempt % 64).expect("below 64")) % 64;
-        let pause = self.timing.heartbeat + self.timing.heartbeat * spread as u32 / 64;
+    /// Waits for news of the leader, at most a heartbeat and a little more. The little is drawn
+    /// from host and attempt, so that hosts waiting for the same election do not return in step.
+    async fn pause(&self, attempt: u32) {
+        let draw = self.me.0.rotate_left(attempt) & 0xff;
+        let jitter = self.timing.heartbeat.mul_f64(draw as f64 / 256.0);
         let mut leadership = self.leadership.clone();
         leadership.mark_unchanged();
-        if let Ok(Err(_)) = tokio::time::timeout(pause, leadership.changed()).await {
-            tokio::time::sleep(pause).await;
+        tokio::select! {
+            Ok(()) = leadership.changed() => {}
+            () = tokio::time::sleep(self.timing.heartbeat + jitter) => {}
         }
     }
 }
