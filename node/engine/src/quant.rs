@@ -135,3 +135,64 @@ impl fmt::Display for Stored {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+
+    use super::*;
+
+    const ALL: [Stored; 11] = [
+        Stored::F32,
+        Stored::F16,
+        Stored::BF16,
+        Stored::Q4_0,
+        Stored::Q4_1,
+        Stored::Q5_0,
+        Stored::Q5_1,
+        Stored::Q8_0,
+        Stored::Q4K,
+        Stored::Q5K,
+        Stored::Q6K,
+    ];
+
+    /// Blocks of random codes and what the reference implementation (PyPI `gguf`) expands them to.
+    #[derive(Deserialize)]
+    struct Golden {
+        r#type: String,
+        bytes: String,
+        values: String,
+    }
+
+    fn from_hex(text: &str) -> Vec<u8> {
+        let digit = |at: usize| u8::from_str_radix(&text[at..at + 2], 16).expect("hex");
+        (0..text.len()).step_by(2).map(digit).collect()
+    }
+
+    #[test]
+    fn every_type_expands_to_the_reference_bits() {
+        let text = include_str!("../golden/quant.json");
+        let golden: Vec<Golden> = serde_json::from_str(text).expect("committed data");
+        let mut seen = Vec::new();
+        for Golden { r#type, bytes, values } in golden {
+            let stored = ALL.into_iter().find(|it| it.to_string() == r#type).expect("a known type");
+            let expected = from_hex(&values);
+            let mut found = vec![0.0; expected.len() / 4];
+            stored.expand(&from_hex(&bytes), &mut found).expect("whole blocks");
+            let found: Vec<u8> = found.iter().flat_map(|it| it.to_le_bytes()).collect();
+            assert_eq!(found, expected, "{stored}");
+            seen.push(stored);
+        }
+        seen.sort_unstable();
+        assert_eq!(seen, ALL);
+    }
+
+    #[test]
+    fn a_wrong_number_of_bytes_is_refused_with_both_numbers() {
+        let error = Stored::Q4_1.expand(&[0; 39], &mut [0.0; 64]).expect_err("one byte is missing");
+        assert_eq!(error.to_string(), "64 values of type Q4_1 take 40 bytes, found 39");
+        let error = Stored::Q6K.expand(&[0; 210], &mut [0.0; 255]).expect_err("no whole block");
+        assert_eq!(error.to_string(), "255 values of type Q6_K take 210 bytes, found 210");
+        assert_eq!(Stored::Q8_0.bytes_of(usize::MAX), None);
+    }
+}

@@ -267,7 +267,7 @@ mod tests {
     #[test]
     fn the_best_score_is_merged_first() {
         check("ab", &[7]);
-        // `ba` beats `ab`; then nothing joins `a` and `ba`, for `aba` is looked up as a whole.
+        // `ba` beats `ab`, and `a` then joins it.
         check("aba", &[9]);
         check("abab", &[9, 6]);
         check(" ab", &[11]);
