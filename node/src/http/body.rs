@@ -2,7 +2,7 @@
 
 use axum::body::Bytes;
 use axum::extract::{FromRequest, Request};
-use axum::http::StatusCode;
+use axum::http::{StatusCode, header};
 use serde::de::DeserializeOwned;
 
 use super::error::ApiError;
@@ -17,16 +17,25 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
-        let body = Bytes::from_request(request, state).await.map_err(|rejection| {
-            match axum::response::IntoResponse::into_response(rejection).status() {
-                StatusCode::PAYLOAD_TOO_LARGE => {
-                    ApiError::BodyTooLarge { max_bytes: BODY_BYTES_MAX }
+        // Refused before the client sends it, if it says how much it will be.
+        if announced_bytes(&request).is_some_and(|bytes| bytes > BODY_BYTES_MAX as u64) {
+            return Err(ApiError::BodyTooLarge { max_bytes: BODY_BYTES_MAX });
+        }
+        let body =
+            Bytes::from_request(request, state).await.map_err(|rejection| {
+                match rejection.status() {
+                    StatusCode::PAYLOAD_TOO_LARGE => {
+                        ApiError::BodyTooLarge { max_bytes: BODY_BYTES_MAX }
+                    }
+                    _ => ApiError::BodyUnreadable,
                 }
-                _ => ApiError::BodyUnreadable,
-            }
-        })?;
+            })?;
         serde_json::from_slice(&body).map(Self).map_err(|error| {
             if error.is_data() { ApiError::Fields(error) } else { ApiError::Json(error) }
         })
     }
+}
+
+fn announced_bytes(request: &Request) -> Option<u64> {
+    request.headers().get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }

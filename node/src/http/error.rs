@@ -116,7 +116,6 @@ impl ApiError {
             Self::Busy(_) | Self::Rejected(Rejection::Overloaded { .. }) => {
                 ("rate_limit_error", Some("queue_full"))
             }
-            Self::Rejected(Rejection::EmptyPrompt) => ("invalid_request_error", None),
             Self::Rejected(Rejection::NoPlan) => ("service_unavailable_error", Some("no_plan")),
             Self::Ended => ("service_unavailable_error", Some("generation_ended")),
             Self::Internal(_) => ("server_error", None),

@@ -19,6 +19,7 @@ mod cut;
 mod error;
 mod meta;
 mod meter;
+mod model_text;
 mod probe;
 mod request;
 mod request_id;
@@ -37,6 +38,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
 pub use self::auth::ApiKeys;
+pub use self::model_text::ModelText;
 pub use self::status::{
     ClusterStatus, HostState, HostStatus, LinkStatus, Loading, Phase, PlacedStatus, PlanStatus,
 };
