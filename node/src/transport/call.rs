@@ -11,6 +11,7 @@ use super::Handlers;
 use super::error::{CallError, LinkError, peer_words};
 use super::framing::{read_parcel, write_parcel};
 use super::link::Link;
+use super::shared::Shared;
 
 /// Time an answer may take. Longer than any election time-out, shorter than a user's patience.
 const CALL_TIME_MAX: Duration = Duration::from_secs(10);
@@ -120,9 +121,9 @@ pub(super) async fn probe(link: &Link) -> Result<LinkMeasure, CallError> {
 
 /// Answers one call of the peer, or ends the link if the call breaks the rules.
 pub(super) async fn serve_call(
+    shared: Arc<Shared>,
     link: Arc<Link>,
     (mut send, mut recv): (SendStream, RecvStream),
-    handlers: Handlers,
 ) {
     let limit = |number| CallKind::from_number(number).map(CallKind::body_bytes_max);
     let served = async {
@@ -130,7 +131,7 @@ pub(super) async fn serve_call(
         let kind = CallKind::from_number(number)?;
         let priority = send.set_priority(kind.priority());
         priority.map_err(|_| LinkError::Cancelled)?;
-        let (verdict, body) = answer(link.peer.host, kind, body, &handlers).await;
+        let (verdict, body) = answer(link.peer.host, kind, body, &shared.handlers).await;
         write_parcel(&mut send, verdict as u8, body).await
     };
     match served.await {

@@ -13,11 +13,12 @@ use super::error::{LinkError, SendError};
 use super::framing::{Packet, read_frame};
 use super::incoming::{Hold, Incoming};
 use super::outgoing::{LaneKey, Next, Outgoing, Retired, control_packet};
-use super::{Handlers, LinkEvent, Peer};
+use super::shared::Shared;
+use super::{LinkEvent, Peer};
 
 /// A stream of a request that carried nothing for this long is closed, in case nobody said that
 /// the request ended.
-const LANE_IDLE_MAX: Duration = Duration::from_secs(60);
+const LANE_IDLE_MAX: Duration = Duration::from_secs(20);
 
 /// A connection to a known peer.
 #[derive(Debug)]
@@ -119,11 +120,11 @@ impl Link {
 }
 
 /// Serves a link until it ends: reports it up, reads and writes, reports it down.
-pub(super) async fn run(link: Arc<Link>, control: Control, handlers: Handlers) {
-    (handlers.events)(LinkEvent::Up(link.peer.clone()));
+pub(super) async fn run(shared: Arc<Shared>, link: Arc<Link>, control: Control) {
+    (shared.handlers.events)(LinkEvent::Up(link.peer.clone()));
     let (control_send, control_recv) = control;
     let mut tasks = JoinSet::new();
-    tasks.spawn(read_control(Arc::clone(&link), control_recv, handlers.clone()));
+    tasks.spawn(read_control(Arc::clone(&shared), Arc::clone(&link), control_recv));
     let mut control = Some(control_send);
     let closed = link.connection.closed();
     tokio::pin!(closed);
@@ -136,10 +137,10 @@ pub(super) async fn run(link: Arc<Link>, control: Control, handlers: Handlers) {
             end = &mut closed => break end,
             () = link.fresh.notified() => {}
             stream = link.connection.accept_uni() => if let Ok(stream) = stream {
-                tasks.spawn(read_lane(Arc::clone(&link), stream, handlers.clone()));
+                tasks.spawn(read_lane(Arc::clone(&shared), Arc::clone(&link), stream));
             },
             streams = link.connection.accept_bi() => if let Ok(streams) = streams {
-                tasks.spawn(serve_call(Arc::clone(&link), streams, handlers.clone()));
+                tasks.spawn(serve_call(Arc::clone(&shared), Arc::clone(&link), streams));
             },
             Some(ended) = tasks.join_next() => propagate_panic(ended),
         }
@@ -147,7 +148,7 @@ pub(super) async fn run(link: Arc<Link>, control: Control, handlers: Handlers) {
     tasks.shutdown().await;
     let own_reason = link.reason.get().cloned();
     let reason = own_reason.unwrap_or_else(|| LinkError::Connection(end).text());
-    (handlers.events)(LinkEvent::Down { host: link.peer.host, reason });
+    (shared.handlers.events)(LinkEvent::Down { host: link.peer.host, reason });
 }
 
 /// A panic of a task is a bug of ours and must not pass for a lost frame.
@@ -164,13 +165,13 @@ fn fresh_lane(link: &Link) -> Option<(LaneKey, Arc<Notify>)> {
 }
 
 /// Reads one stream of a request to its end, or ends the link.
-async fn read_lane(link: Arc<Link>, mut stream: RecvStream, handlers: Handlers) {
+async fn read_lane(shared: Arc<Shared>, link: Arc<Link>, mut stream: RecvStream) {
     let mut lane = None;
     loop {
         match read_lane_frame(&link, &mut stream, &mut lane).await {
             Ok(Some((frame, hold))) => {
                 let from = link.peer.host;
-                (handlers.events)(LinkEvent::Frame { from, frame, hold });
+                (shared.handlers.events)(LinkEvent::Frame { from, frame, hold });
             }
             Ok(None) | Err(LinkError::Connection(_) | LinkError::Cancelled) => return,
             Err(error) => return link.close(&error),
@@ -202,7 +203,7 @@ async fn read_lane_frame(
 }
 
 /// Reads the control stream, which lasts as long as the link.
-async fn read_control(link: Arc<Link>, mut stream: RecvStream, handlers: Handlers) {
+async fn read_control(shared: Arc<Shared>, link: Arc<Link>, mut stream: RecvStream) {
     loop {
         match read_frame(&mut stream, |message, _| admit_control(message)).await {
             Ok(Some(Frame { message: Message::Credit(credit), .. })) => {
@@ -210,9 +211,10 @@ async fn read_control(link: Arc<Link>, mut stream: RecvStream, handlers: Handler
                 link.fresh.notify_one();
             }
             Ok(Some(frame)) => {
+                shared.peers.note_release(&frame.message);
                 let from = link.peer.host;
                 let hold = Hold::new(Arc::downgrade(&link), Class::Control, Bytes(0));
-                (handlers.events)(LinkEvent::Frame { from, frame, hold });
+                (shared.handlers.events)(LinkEvent::Frame { from, frame, hold });
             }
             Ok(None) => return link.close(&LinkError::Truncated),
             Err(LinkError::Connection(_)) => return,

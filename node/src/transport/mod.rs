@@ -122,7 +122,6 @@ pub struct TransportConfig {
     pub path: PathBudget,
 }
 
-#[derive(Clone)]
 struct Handlers {
     events: Events,
     calls: Calls,
@@ -202,10 +201,12 @@ impl Transport {
     /// limits of its kind. The frame is lost.
     pub fn send(&self, to: HostId, frame: Frame) -> Result<(), SendError> {
         let link = self.shared.peers.link(to).ok_or(SendError::NotConnected { host: to })?;
+        self.shared.peers.note_release(&frame.message);
         link.send(frame)
     }
 
-    /// Closes the streams of a finished request to `to`, after what is queued on them.
+    /// Closes the streams of a request to `to`, after what is queued on them. A
+    /// [`Release`](thalweg_wire::Release) sent or received does so to every peer.
     pub fn finish(&self, to: HostId, request: RequestId) {
         if let Some(link) = self.shared.peers.link(to) {
             link.close_request(request);

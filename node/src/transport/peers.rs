@@ -17,7 +17,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use thalweg_wire::HostId;
+use thalweg_wire::{HostId, Message, Release};
 use tokio::sync::Notify;
 
 use super::Peer;
@@ -175,6 +175,16 @@ impl Peers {
     pub(super) fn link(&self, host: HostId) -> Option<Arc<Link>> {
         let slots = self.slots();
         slots.get(&host)?.link.clone()
+    }
+
+    /// Closes the streams of a request, to every peer, if `message` ends it: the host then sends
+    /// nothing more of it. Should a later attempt send all the same, it gets new streams.
+    pub(super) fn note_release(&self, message: &Message) {
+        let Message::Release(Release { request, .. }) = message else { return };
+        let slots = self.slots();
+        for link in slots.values().filter_map(|slot| slot.link.as_ref()) {
+            link.close_request(*request);
+        }
     }
 
     /// Everybody linked now, by id.

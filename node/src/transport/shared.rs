@@ -77,7 +77,7 @@ async fn run_in_turn(shared: Arc<Shared>, ready: Ready) {
     let mut next = Some(ready);
     while let Some((link, control)) = next {
         let host = link.peer.host;
-        run(link, control, shared.handlers.clone()).await;
+        run(Arc::clone(&shared), link, control).await;
         next = shared.peers.ended(host);
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::transport::SendError;
+use crate::transport::endpoint::STREAMS_MAX;
 use crate::transport::outgoing::{CREDIT_WINDOW, FRAMES_MAX, LaneKey};
 use thalweg_wire::{
     Class, Epoch, Heartbeat, Hop, LayerRange, Open, Refusal, Refuse, Release, Route, Sampling,
@@ -163,19 +164,42 @@ async fn a_slow_peer_fills_its_own_queue_and_no_other() {
     assert_eq!(c.frame().await.1, activations(0, Phase::Decode, 7, 64));
 }
 
+/// How a host says that a request is over.
+#[derive(Clone, Copy, Debug)]
+enum End {
+    Finish,
+    SendRelease,
+    ReceiveRelease,
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_finished_request_leaves_no_stream_behind() {
-    let site = Site::new();
-    let (a, mut b) = site.pair().await;
+async fn requests_that_ended_leave_no_stream_behind() {
     // More requests than streams may be open at once.
-    for counter in 0..5000 {
-        a.transport.send(b.id(), token(counter, 0)).expect("room");
-        assert_eq!(b.frame().await.1, token(counter, 0));
-        a.transport.finish(b.id(), request(counter));
+    const REQUESTS: u64 = STREAMS_MAX as u64 + 100;
+    let site = Site::new();
+    for end in [End::Finish, End::SendRelease, End::ReceiveRelease] {
+        let (mut a, mut b) = site.pair().await;
+        for counter in 0..REQUESTS {
+            a.transport.send(b.id(), token(counter, 0)).expect("room");
+            assert_eq!(b.frame().await.1, token(counter, 0), "{end:?}");
+            let (request, attempt) = (request(counter), Attempt(0));
+            let release = Frame::bare(Message::Release(Release { request, attempt }));
+            match end {
+                End::Finish => a.transport.finish(b.id(), request),
+                End::SendRelease => {
+                    a.transport.send(b.id(), release.clone()).expect("linked");
+                    assert_eq!(b.frame().await.1, release);
+                }
+                End::ReceiveRelease => {
+                    b.transport.send(a.id(), release.clone()).expect("linked");
+                    assert_eq!(a.frame().await.1, release);
+                }
+            }
+        }
+        // A late frame of an ended request still arrives.
+        a.transport.send(b.id(), token(1, 1)).expect("room");
+        assert_eq!(b.frame().await.1, token(1, 1));
     }
-    // A late frame of a finished request still arrives.
-    a.transport.send(b.id(), token(1, 1)).expect("room");
-    assert_eq!(b.frame().await.1, token(1, 1));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
