@@ -9,6 +9,10 @@ use thalweg::cli::{bench, certs, chat, demo, join, models, status};
 use thalweg::serve;
 use tracing_subscriber::EnvFilter;
 
+/// What is logged unless `RUST_LOG` says otherwise. openraft reports every append that a dead host
+/// does not answer, many a second.
+const LOG_FILTER: &str = "warn,thalweg=info,openraft=off";
+
 /// Serve one large language model over unequal hosts in different regions
 #[derive(Debug, Parser)]
 #[command(name = "thalweg", version)]
@@ -33,7 +37,7 @@ enum Verb {
 
 fn main() -> ExitCode {
     abort_on_panic();
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn,thalweg=info"));
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(LOG_FILTER));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).init();
     let result = run(Cli::parse().verb, &mut io::stdout().lock());
     if let Err(advice) = &result
