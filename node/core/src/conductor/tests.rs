@@ -168,6 +168,7 @@ fn survivors_that_cover_the_model_are_only_weighed_anew() {
 fn survivors_with_a_hole_need_a_new_placement() {
     let mut rig = Rig::leader();
     rig.serving();
+    assert_eq!(rig.on(Event::Dead(id("a"))), [], "nobody gives itself up");
     rig.on(Event::Dead(id("b")));
     assert_eq!(task(&rig.wait()).keep, None);
     let reason = String::from("layers 4..8 fit nowhere");

@@ -157,6 +157,16 @@ fn a_suspect_keeps_its_work_but_gets_no_more() {
 }
 
 #[test]
+fn nobody_gives_itself_up() {
+    let mut gateway = gateway();
+    on(&mut gateway, 0, submit(1));
+    assert_eq!(on(&mut gateway, 1, Event::HostSuspect(ME)), []);
+    assert_eq!(on(&mut gateway, 2, Event::HostDown(ME)), []);
+    assert_eq!(opens(&on(&mut gateway, 3, submit(2))).len(), 1);
+    assert_eq!(gateway.running(), 2);
+}
+
+#[test]
 fn a_refused_request_pauses_and_tries_again_at_once_when_room_is_freed() {
     let mut gateway = gateway();
     on(&mut gateway, 0, submit(1));
@@ -186,7 +196,8 @@ fn room_told_by_hosts_is_respected() {
 #[test]
 fn too_many_and_too_patient_requests_are_rejected() {
     let mut gateway = gateway();
-    on(&mut gateway, 0, Event::HostSuspect(ME));
+    on(&mut gateway, 0, Event::HostSuspect(B));
+    on(&mut gateway, 0, Event::HostDown(C));
     assert_eq!(on(&mut gateway, 0, submit(1)), []);
     assert_eq!(on(&mut gateway, 1, submit(2)), []);
     assert_eq!(rejection(&on(&mut gateway, 2, submit(3))), OVERLOADED);

@@ -396,6 +396,7 @@ fn a_lost_host_frees_its_requests() {
     let mut rig = Rig::new(0, 4);
     let effects = rig.on(open(1, &FIRST, 3, 8));
     assert_eq!(rig.on(Event::HostDown(HostId(5))), []);
+    assert_eq!(rig.on(Event::HostDown(ME)), [], "nobody gives itself up");
     assert_eq!(refusals(&rig.on(Event::HostDown(OTHER))), [(id(1), Refusal::Gap)]);
     rig.on(open(2, &FIRST, 3, 8));
     assert_eq!(rig.on(Event::HostDown(GATEWAY)), [], "nobody is left to be told");

@@ -96,11 +96,8 @@ impl World {
     /// Loads a plan's layers, then brings it into effect, host by host and in any order.
     pub fn load(&mut self, epoch: u64, stages: &[(HostId, LayerRange)]) {
         for &(id, layers) in stages {
-            if !self.hosts.contains_key(&id) {
-                self.hosts.insert(id, host(id));
-                self.gateway.handle(self.now, gateway::Event::HostUp(id));
-            }
-            let host = self.hosts.get_mut(&id).expect("just made sure");
+            self.gateway.handle(self.now, gateway::Event::HostUp(id));
+            let host = self.hosts.entry(id).or_insert_with(|| host(id));
             host.shards.insert(Epoch(epoch));
             let loaded = Loaded {
                 epoch: Epoch(epoch),

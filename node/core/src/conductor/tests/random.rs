@@ -167,10 +167,10 @@ impl World {
         let search = None;
         self.hosts[at] = Host { conductor, applied: Some(0), incarnation, search, loads, held };
         self.on(at, Event::Measured(record(NAMES[at], incarnation)));
-        for other in 0..NAMES.len() {
+        for (other, name) in NAMES.iter().enumerate() {
             if other != at && self.hosts[other].applied.is_some() {
                 self.on(other, Event::Alive(id(NAMES[at])));
-                self.on(at, Event::Alive(id(NAMES[other])));
+                self.on(at, Event::Alive(id(name)));
             }
         }
     }
