@@ -1,6 +1,6 @@
 //! `thalweg`: one large language model over GPUs of different kinds in different regions.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -38,7 +38,11 @@ enum Verb {
 fn main() -> ExitCode {
     abort_on_panic();
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(LOG_FILTER));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
+        .init();
     let result = run(Cli::parse().verb, &mut io::stdout().lock());
     if let Err(advice) = &result
         && exit_code(&result) != 0

@@ -55,7 +55,8 @@ pub(super) fn start(node: &Node) -> Addr<ConductorHost> {
     let world = StageWorld::new(Arc::clone(&node.network), compute.clone(), Arc::clone(&node.load));
     let stage = spawn(&busy, "stage", Stage::new(stage_config(node)), world, clock, journal);
     let world = GatewayWorld::new(Arc::clone(&node.network));
-    let gateway = spawn(&calm, "gateway", Gateway::new(gateway_config(node)), world, clock, journal);
+    let gateway =
+        spawn(&calm, "gateway", Gateway::new(gateway_config(node)), world, clock, journal);
     let liveness = Liveness::new(life::patience(node.round_trip));
     let world = LifeWorld(Arc::clone(&node.network));
     let life = spawn(&calm, "liveness", liveness, world, clock, journal);

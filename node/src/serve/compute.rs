@@ -132,11 +132,9 @@ fn item(work: &Work) -> Item<'_> {
     let want = match want {
         Want::Rows => thalweg_engine::Want::Rows,
         Want::Nothing => thalweg_engine::Want::Nothing,
-        Want::Sample { sampling, history, prompt_tokens } => thalweg_engine::Want::Sample {
-            sampling,
-            history,
-            prompt_tokens: *prompt_tokens,
-        },
+        Want::Sample { sampling, history, prompt_tokens } => {
+            thalweg_engine::Want::Sample { sampling, history, prompt_tokens: *prompt_tokens }
+        }
     };
     Item { blocks, layers: *layers, first_position: *first_position, input, want }
 }

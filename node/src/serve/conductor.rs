@@ -83,8 +83,7 @@ impl ConductorWorld {
         let (network, board) = (Arc::clone(&self.network), Arc::clone(&self.board));
         let (compute, loader) = (self.compute.clone(), self.loader.clone());
         spawn("loader", move || {
-            let loaded = load(&loader, &board, epoch, assignment, layers);
-            let Some((shard, loaded)) = loaded else { return };
+            let (shard, loaded) = load(&loader, &board, epoch, assignment, layers);
             compute.give(Job::Adopt(epoch, Box::new(shard)));
             let Some(actors) = network.actors() else { return };
             post(&actors.stage, Deliver(stage::Event::Loaded(loaded)));
@@ -129,7 +128,7 @@ fn load(
     epoch: Epoch,
     assignment: Assignment,
     layers: u32,
-) -> Option<(Shard, stage::Loaded)> {
+) -> (Shard, stage::Loaded) {
     let held = assignment.layers;
     let first = held.first() == 0;
     let last = held.end() == layers;
@@ -148,13 +147,13 @@ fn load(
     match shard {
         Ok(shard) => {
             let batch_max = assignment.batch_max;
-            let loaded =
-                stage::Loaded { epoch, layers: held, kv_blocks, batch_max, first, last };
-            Some((shard, loaded))
+            let loaded = stage::Loaded { epoch, layers: held, kv_blocks, batch_max, first, last };
+            (shard, loaded)
         }
         Err(error) => {
-            tracing::error!(%error, %epoch, layers = %held, "cannot load; the plan waits");
-            None
+            // Without its layers the plan can never be ready; the cluster plans around a dead host.
+            tracing::error!(%error, %epoch, layers = %held, "cannot load; this host gives up");
+            std::process::exit(1)
         }
     }
 }

@@ -82,9 +82,8 @@ fn rejection(reason: gateway::Rejection) -> Rejection {
         gateway::Rejection::Overloaded { retry_after } => Rejection::Overloaded { retry_after },
         gateway::Rejection::NoPlan => Rejection::NoPlan,
         gateway::Rejection::EmptyPrompt => Rejection::EmptyPrompt,
-        gateway::Rejection::TooLong { prompt_tokens, context_tokens } => Rejection::TooLong {
-            tokens: u64::from(prompt_tokens),
-            max: u64::from(context_tokens),
-        },
+        gateway::Rejection::TooLong { prompt_tokens, context_tokens } => {
+            Rejection::TooLong { tokens: u64::from(prompt_tokens), max: u64::from(context_tokens) }
+        }
     }
 }

@@ -22,14 +22,15 @@ pub(super) async fn join(
     let config = ConsensusConfig {
         me: node.me,
         voters: node.config.cluster.voters.iter().map(|it| HostId::of(it)).collect(),
-        dir: node.config.data.join("log"),
+        dir: node.config.data.join("raft"),
         round_trip: node.round_trip,
     };
     let (network, actor) = (Arc::clone(&node.network), conductor.clone());
     let on_commit = Arc::new(move |committed| commit(&network, &actor, committed));
-    let consensus = Consensus::start(config, call(&node.network), on_commit, leader(node, conductor));
+    let consensus =
+        Consensus::start(config, call(&node.network), on_commit, leader(node, conductor));
     let consensus = consensus.await.map_err(|source| {
-        let log = node.config.data.join("log");
+        let log = node.config.data.join("raft");
         Advice::new(format!("cannot use the replicated log in `{}`", log.display()), source)
     })?;
     let consensus = Arc::new(consensus);

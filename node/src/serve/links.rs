@@ -1,6 +1,6 @@
 //! Closures that connect transport and API to the actors.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes as Buffer;
@@ -20,13 +20,11 @@ use crate::transport::{BoxFuture, CallKind, Calls, Events, LinkEvent, Peer};
 /// Takes what happens on links.
 pub(super) fn events(network: &Arc<Network>, linked: &Arc<Notify>) -> Events {
     let (network, linked) = (Arc::clone(network), Arc::clone(linked));
-    let incarnations = Mutex::new(HashMap::new());
+    let seen = Mutex::new(HashSet::new());
     Arc::new(move |event| match event {
         LinkEvent::Up(peer) => {
-            let mut known = incarnations.lock().unwrap_or_else(PoisonError::into_inner);
-            let before = known.insert(peer.host, peer.incarnation);
-            drop(known);
-            up(&network, &peer, before.is_some_and(|it| it != peer.incarnation));
+            let first = seen.lock().unwrap_or_else(PoisonError::into_inner).insert(peer.host);
+            up(&network, &peer, first);
             linked.notify_one();
         }
         LinkEvent::Down { host, reason } => tracing::info!(%host, reason, "link is down"),
@@ -35,12 +33,12 @@ pub(super) fn events(network: &Arc<Network>, linked: &Arc<Notify>) -> Events {
     })
 }
 
-fn up(network: &Network, peer: &Peer, restarted: bool) {
+fn up(network: &Network, peer: &Peer, first: bool) {
     tracing::info!(name = peer.name, region = peer.region, address = peer.address, "link is up");
     let Some(actors) = network.actors() else { return };
     let host = peer.host;
-    if restarted {
-        // The new process knows nothing of the old one's requests.
+    if !first {
+        // Frames were lost with the old link, or with the old process: replay what needed them.
         post(&actors.gateway, Deliver(gateway::Event::HostDown(host)));
         post(&actors.stage, Deliver(stage::Event::HostDown(host)));
         post(&actors.gateway, Deliver(gateway::Event::HostUp(host)));
@@ -97,9 +95,8 @@ pub(super) fn status(
 impl Network {
     /// Tells whether a host is heard.
     fn heard(&self, host: HostId) -> HostState {
-        let linked = |it: &Arc<crate::transport::Transport>| {
-            it.peers().iter().any(|peer| peer.host == host)
-        };
+        let linked =
+            |it: &Arc<crate::transport::Transport>| it.peers().iter().any(|peer| peer.host == host);
         if self.is_me(host) || self.transport().is_some_and(linked) {
             HostState::Alive
         } else {

@@ -27,8 +27,8 @@ use thalweg_wire::{Bytes, ModelShape};
 use crate::cli::advice::Advice;
 use crate::cli::models;
 
-pub(crate) use enrol::now;
 use crate::config::HostConfig;
+pub(crate) use enrol::now;
 
 /// Threads for the network and the API. Tensors have their own.
 const IO_THREADS: usize = 2;

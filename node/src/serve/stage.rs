@@ -50,9 +50,7 @@ impl StageWorld {
     fn work(&mut self, item: StepItem) -> Work {
         let rows = match &item.input {
             StepInput::Tokens(_) => None,
-            StepInput::Tensor(id) => {
-                self.tensors.remove(id).map(|it| it.rows.into_values())
-            }
+            StepInput::Tensor(id) => self.tensors.remove(id).map(|it| it.rows.into_values()),
         };
         Work { item, rows }
     }
