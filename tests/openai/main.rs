@@ -9,3 +9,4 @@ mod fake;
 mod official;
 mod refusals;
 mod rest;
+mod verbs;
