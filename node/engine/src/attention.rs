@@ -81,13 +81,12 @@ impl Kernel for Groups<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<const FMA: bool>(self) {
+    fn run<const FMA: bool, const WIDE: bool>(self) {
         let Heads { query, kv, size, .. } = self.heads;
         let group_width = query / kv * size;
         let mut scores = Vec::new();
         let queries = self.queries.chunks_exact(group_width);
-        for (index, (query, out)) in
-            queries.zip(self.out.chunks_exact_mut(group_width)).enumerate()
+        for (index, (query, out)) in queries.zip(self.out.chunks_exact_mut(group_width)).enumerate()
         {
             let group = self.first + index;
             let seen = Seen::new(self.places[group / kv], self.heads.window);
@@ -132,8 +131,12 @@ impl<'a> Seen<'a> {
     #[inline(always)]
     fn for_each(&self, width: usize, mut visit: impl FnMut(u32, usize)) {
         let Range { start, end } = self.positions;
-        for (index, &block) in
-            self.blocks.iter().enumerate().take(end.div_ceil(BLOCK_TOKENS)).skip(start / BLOCK_TOKENS)
+        for (index, &block) in self
+            .blocks
+            .iter()
+            .enumerate()
+            .take(end.div_ceil(BLOCK_TOKENS))
+            .skip(start / BLOCK_TOKENS)
         {
             let base = index * BLOCK_TOKENS;
             for token in start.saturating_sub(base)..BLOCK_TOKENS.min(end - base) {
@@ -216,7 +219,13 @@ mod tests {
     }
 
     /// The definition, in double precision, for one head of one row.
-    fn defined(query: &[f32], cache: &LayerCache, place: Place<'_>, head: usize, window: Option<usize>) -> Vec<f64> {
+    fn defined(
+        query: &[f32],
+        cache: &LayerCache,
+        place: Place<'_>,
+        head: usize,
+        window: Option<usize>,
+    ) -> Vec<f64> {
         let column = head / (HEADS.query / HEADS.kv) * HEADS.size;
         let first = window.map_or(0, |it| (place.position + 1).saturating_sub(it));
         let at = |rows: &[f32], position: usize| {

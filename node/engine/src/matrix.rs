@@ -7,7 +7,7 @@
 //! ...                 panel 0    panel 1
 //! ```
 //!
-//! A product walks each panel once from memory, for tiles of up to eight rows at a time that stay in
+//! A product walks each panel once from memory, for tiles of up to eight rows whose sums stay in
 //! registers. Every output is one chain of multiply-adds over the inputs in order, whatever the
 //! number of rows, threads or lanes: results do not depend on who else is in the batch.
 
@@ -46,11 +46,6 @@ impl Matrix {
             }
         }
         Self { inputs, outputs, lines }
-    }
-
-    /// Values of one row of activations that goes in.
-    pub(crate) fn inputs(&self) -> usize {
-        self.inputs
     }
 
     /// Values of one row that comes out.
@@ -101,29 +96,40 @@ impl Matrix {
 struct Tiles {
     inputs: usize,
     full: Vec<[f32; TILE_ROWS]>,
-    rest: Vec<f32>,
-    rest_rows: usize,
+    rest: Rest,
+}
+
+/// The last tile, if it is smaller. Rows up to its size are padding, whose sums are thrown away.
+enum Rest {
+    None,
+    One(Vec<[f32; 1]>),
+    Two(Vec<[f32; 2]>),
+    Four(Vec<[f32; 4]>),
 }
 
 impl Tiles {
     fn new(x: &[f32], inputs: usize) -> Self {
-        let full_values = x.len() / (TILE_ROWS * inputs) * TILE_ROWS * inputs;
-        let (full, rest) = x.split_at(full_values);
-        let tiles = full.chunks(TILE_ROWS * inputs);
-        let full = tiles.flat_map(|tile| {
-            (0..inputs).map(move |input| std::array::from_fn(|row| tile[row * inputs + input]))
-        });
-        // Rows are padded to the next tile size; the sums of padding are thrown away.
-        let rest_rows = (rest.len() / inputs).next_power_of_two();
-        let value = |row, input| rest.get(row * inputs + input).copied().unwrap_or(0.0);
-        let rest = if rest.is_empty() {
-            Vec::new()
-        } else {
-            let values = (0..inputs).flat_map(|input| (0..rest_rows).map(move |row| (row, input)));
-            values.map(|(row, input)| value(row, input)).collect()
+        let mut tiles = x.chunks_exact(TILE_ROWS * inputs);
+        let mut full: Vec<_> = tiles.by_ref().flat_map(|tile| regroup(tile, inputs)).collect();
+        let rest = tiles.remainder();
+        let rest = match rest.len() / inputs {
+            0 => Rest::None,
+            1 => Rest::One(regroup(rest, inputs).collect()),
+            2 => Rest::Two(regroup(rest, inputs).collect()),
+            3 | 4 => Rest::Four(regroup(rest, inputs).collect()),
+            _ => {
+                full.extend(regroup(rest, inputs));
+                Rest::None
+            }
         };
-        Self { inputs, full: full.collect(), rest, rest_rows }
+        Self { inputs, full, rest }
     }
+}
+
+/// The values of each input over up to `ROWS` rows; zero for rows that are not there.
+fn regroup<const ROWS: usize>(x: &[f32], inputs: usize) -> impl Iterator<Item = [f32; ROWS]> {
+    let value = move |row: usize, input| x.get(row * inputs + input).copied().unwrap_or(0.0);
+    (0..inputs).map(move |input| std::array::from_fn(|row| value(row, input)))
 }
 
 /// The product of some panels with all tiles.
@@ -138,46 +144,83 @@ impl Kernel for Product<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<const FMA: bool>(self) {
+    fn run<const FMA: bool, const WIDE: bool>(self) {
         let inputs = self.tiles.inputs;
         let panels = self.lines.chunks_exact(inputs);
         for (out, panel) in self.out.chunks_exact_mut(self.rows * PANEL).zip(panels) {
-            let (out, _) = out.as_chunks_mut::<PANEL>();
-            let full = self.tiles.full.chunks_exact(inputs);
-            let mut done = 0;
-            for tile in full {
-                multiply_tile::<TILE_ROWS, FMA>(panel, tile, &mut out[done..]);
-                done += TILE_ROWS;
+            let (mut out, _) = out.as_chunks_mut::<PANEL>();
+            for tile in self.tiles.full.chunks_exact(inputs) {
+                let (own, later) = out.split_at_mut(TILE_ROWS.min(out.len()));
+                if WIDE {
+                    multiply_8::<PANEL, FMA>(panel, tile, own);
+                } else {
+                    multiply_8::<8, FMA>(panel, tile, own);
+                }
+                out = later;
             }
-            let (rest, out) = (&self.tiles.rest[..], &mut out[done..]);
-            match self.tiles.rest_rows {
-                _ if rest.is_empty() => {}
-                1 => multiply_tile::<1, FMA>(panel, rest.as_chunks().0, out),
-                2 => multiply_tile::<2, FMA>(panel, rest.as_chunks().0, out),
-                4 => multiply_tile::<4, FMA>(panel, rest.as_chunks().0, out),
-                _ => multiply_tile::<TILE_ROWS, FMA>(panel, rest.as_chunks().0, out),
-            }
+            self.tiles.rest.multiply::<FMA, WIDE>(panel, out);
         }
     }
 }
 
-/// Multiplies one panel with `ROWS` rows of activations and writes those rows that `out` has.
-#[inline(always)]
-fn multiply_tile<const ROWS: usize, const FMA: bool>(
-    panel: &[Line],
-    tile: &[[f32; ROWS]],
-    out: &mut [[f32; PANEL]],
-) {
-    let mut sums = [[0.0; PANEL]; ROWS];
-    for (line, x) in panel.iter().zip(tile) {
-        for (sums, &x) in sums.iter_mut().zip(x) {
-            for (sum, &weight) in sums.iter_mut().zip(&line.0) {
-                *sum = multiply_add::<FMA>(x, weight, *sum);
-            }
+impl Rest {
+    /// Multiplies one panel with the rows that fill no tile.
+    #[inline(always)]
+    fn multiply<const FMA: bool, const WIDE: bool>(
+        &self,
+        panel: &[Line],
+        out: &mut [[f32; PANEL]],
+    ) {
+        match self {
+            Self::None => {}
+            Self::One(tile) => multiply_1::<PANEL, FMA>(panel, tile, out),
+            Self::Two(tile) => multiply_2::<PANEL, FMA>(panel, tile, out),
+            Self::Four(tile) if WIDE => multiply_4::<PANEL, FMA>(panel, tile, out),
+            Self::Four(tile) => multiply_4::<16, FMA>(panel, tile, out),
         }
     }
-    for (out, sums) in out.iter_mut().zip(sums) {
-        *out = sums;
+}
+
+/// Defines the product of a panel with a tile of a fixed number of rows, `LANES` outputs at a time.
+///
+/// A macro, because the sums must be variables of their own to stay in registers: as an array
+/// indexed in a loop they live in memory, and the product is 80 times slower.
+macro_rules! define_multiply {
+    ($name:ident, $rows:literal: $($sum:ident $row:literal),*) => {
+        #[inline(always)]
+        fn $name<const LANES: usize, const FMA: bool>(
+            panel: &[Line],
+            tile: &[[f32; $rows]],
+            out: &mut [[f32; PANEL]],
+        ) {
+            for part in 0..PANEL / LANES {
+                $(let mut $sum = [0.0; LANES];)*
+                for (line, x) in panel.iter().zip(tile) {
+                    let weights = &line.0.as_chunks::<LANES>().0[part];
+                    $(add_product::<LANES, FMA>(&mut $sum, x[$row], weights);)*
+                }
+                for (out, sums) in out.iter_mut().zip([$($sum),*]) {
+                    out.as_chunks_mut::<LANES>().0[part] = sums;
+                }
+            }
+        }
+    };
+}
+
+define_multiply!(multiply_1, 1: a 0);
+define_multiply!(multiply_2, 2: a 0, b 1);
+define_multiply!(multiply_4, 4: a 0, b 1, c 2, d 3);
+define_multiply!(multiply_8, 8: a 0, b 1, c 2, d 3, e 4, f 5, g 6, h 7);
+
+/// Adds `x` times the weights to the sums.
+#[inline(always)]
+fn add_product<const LANES: usize, const FMA: bool>(
+    sums: &mut [f32; LANES],
+    x: f32,
+    weights: &[f32; LANES],
+) {
+    for (sum, &weight) in sums.iter_mut().zip(weights) {
+        *sum = multiply_add::<FMA>(x, weight, *sum);
     }
 }
 
@@ -240,7 +283,7 @@ mod tests {
         let tiles = Tiles::new(&x, 64);
         let mut portable = vec![0.0; 3 * PANEL];
         let product = Product { lines: &matrix.lines, tiles: &tiles, rows: 3, out: &mut portable };
-        product.run::<false>();
+        product.run::<false, false>();
         let vector = matrix.multiply(&x, &Workers::new(1).expect("no thread"));
         for (portable, vector) in portable.iter().zip(vector) {
             assert!((portable - vector).abs() < 1e-5, "{portable} against {vector}");

@@ -124,16 +124,15 @@ mod tests {
     #[test]
     fn rows_alone_give_the_bits_of_rows_together() {
         let norm = RmsNorm::new(vec![0.5; 100], 1e-5);
-        let operations: [&dyn Fn(Rows) -> Rows; 3] = [
-            &|x| norm.forward(x),
-            &|x| silu_gated(x.clone(), x),
-            &|x| gelu_gated(x.clone(), x),
-        ];
+        let operations: [&dyn Fn(Rows) -> Rows; 3] =
+            [&|x| norm.forward(x), &|x| silu_gated(x.clone(), x), &|x| gelu_gated(x.clone(), x)];
         let x = random(7, 100);
         for operation in operations {
             let together = values(operation(x.clone()));
-            let alone: Vec<f32> =
-                values(x.clone()).chunks(100).flat_map(|it| values(operation(rows(it.to_vec(), 100)))).collect();
+            let alone: Vec<f32> = values(x.clone())
+                .chunks(100)
+                .flat_map(|it| values(operation(rows(it.to_vec(), 100))))
+                .collect();
             assert_eq!(together, alone);
         }
     }

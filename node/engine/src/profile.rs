@@ -110,8 +110,7 @@ impl<'a> Bench<'a> {
         let hidden = self.shard.config().hidden;
         let rows = vec![0.01; tokens as usize * hidden];
         let ids = vec![0; tokens as usize];
-        let input =
-            if self.layers.first() == 0 { Input::Tokens(&ids) } else { Input::Rows(&rows) };
+        let input = if self.layers.first() == 0 { Input::Tokens(&ids) } else { Input::Rows(&rows) };
         let table: Vec<u32> = (0..self.blocks).collect();
         let per_request = blocks_for(tokens) as usize;
         let item = |blocks| Item {

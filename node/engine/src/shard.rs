@@ -111,7 +111,10 @@ impl Shard {
         let blocks = options.kv_blocks as usize;
         let cache = layers.iter().map(|_| LayerCache::new(blocks, config.kv_width())).collect();
         let kv_blocks = options.kv_blocks;
-        Ok(Self { workers, parts: Parts { config, range, kv_blocks, embedding, layers, cache, head } })
+        Ok(Self {
+            workers,
+            parts: Parts { config, range, kv_blocks, embedding, layers, cache, head },
+        })
     }
 
     /// Computes one step. Rows of different items do not influence each other.
@@ -172,7 +175,8 @@ impl Parts {
             if active.is_empty() {
                 continue;
             }
-            let taken: Vec<_> = active.iter().map(|&index| std::mem::take(&mut all[index])).collect();
+            let taken: Vec<_> =
+                active.iter().map(|&index| std::mem::take(&mut all[index])).collect();
             let sizes: Vec<_> = taken.iter().map(Vec::len).collect();
             let in_pass: Vec<_> = active.iter().map(|&it| self.pass_item(&items[it])).collect();
             let mut left = &self.run_segment(segment, taken.concat(), &in_pass, workers)[..];

@@ -258,7 +258,10 @@ mod tests {
         check(&item(2, 3, rows, &[0, 2]), "");
         check(&item(2, 5, rows, &[0, 2]), "item 0 asks for layers 2..5, the shard holds 0..4");
         check(&item(0, 4, rows, &[0, 2]), "item 0 enters at layer 0 with the wrong kind of input");
-        check(&item(1, 4, tokens, &[0, 2]), "item 0 enters at layer 1 with the wrong kind of input");
+        check(
+            &item(1, 4, tokens, &[0, 2]),
+            "item 0 enters at layer 1 with the wrong kind of input",
+        );
         check(
             &item(1, 4, Input::Rows(&[0.0; 9]), &[0, 2]),
             "item 0 brings 9 values, which are not whole rows of 8",

@@ -102,13 +102,13 @@ pub fn greedy(shards: &mut [Shard], prompt: &[u32], count: usize, first_block: u
     let mut done = 0;
     while history.len() < prompt.len() + count {
         let first_position = u32::try_from(done).expect("short");
-        let part = Part { blocks: blocks.clone(), first_position, tokens: history[done..].to_vec() };
+        let part =
+            Part { blocks: blocks.clone(), first_position, tokens: history[done..].to_vec() };
         let rows = activations(before, std::slice::from_ref(&part)).remove(0);
         let input = if rows.is_empty() { Input::Tokens(&part.tokens) } else { Input::Rows(&rows) };
         let sampling = Sampling { temperature: 0.0, ..Sampling::default() };
         let want = Want::Sample { sampling: &sampling, history: &history, prompt_tokens: 0 };
-        let item =
-            Item { blocks: &blocks, layers: last.layers(), first_position, input, want };
+        let item = Item { blocks: &blocks, layers: last.layers(), first_position, input, want };
         let token = expect_token(last.step(&[item]).expect("the step runs").remove(0));
         done = history.len();
         history.push(token);
@@ -122,6 +122,8 @@ pub fn expect_rows(output: Output) -> Vec<f32> {
 }
 
 pub fn expect_token(output: Output) -> u32 {
-    let Output::Sampled { sampled, .. } = output else { panic!("a token was wanted, got {output:?}") };
+    let Output::Sampled { sampled, .. } = output else {
+        panic!("a token was wanted, got {output:?}")
+    };
     sampled.token
 }
