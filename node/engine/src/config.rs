@@ -132,7 +132,7 @@ pub enum ConfigError {
 impl ModelConfig {
     /// Whether `layer` (from zero) looks back only [`SlidingWindow::window`] tokens.
     pub fn is_windowed(&self, layer: usize) -> bool {
-        self.sliding_window.is_some_and(|it| (layer + 1) % it.pattern != 0)
+        self.sliding_window.is_some_and(|it| !(layer + 1).is_multiple_of(it.pattern))
     }
 
     /// Width of all query heads together, in values.

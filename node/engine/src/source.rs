@@ -153,6 +153,22 @@ impl ModelSource {
         &self.path
     }
 
+    /// What to call the model: the name of its file or folder, `owner/name` in the hub's cache.
+    pub fn name(&self) -> String {
+        let path = &self.path;
+        if !path.is_dir() {
+            return path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        }
+        let folder =
+            |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        // models--owner--name/snapshots/commit
+        let repo = path.ancestors().nth(2).map(folder).unwrap_or_default();
+        match repo.strip_prefix("models--") {
+            Some(repo) => repo.replacen("--", "/", 1),
+            None => folder(path),
+        }
+    }
+
     /// Dimensions and constants.
     pub fn config(&self) -> &ModelConfig {
         &self.config
@@ -244,7 +260,7 @@ impl ModelSource {
         let (layers, hidden) = (config.layers as u32, config.hidden as u32);
         ModelShape {
             model: self.id(),
-            name: config.name.clone(),
+            name: self.name(),
             layers,
             hidden,
             layer_bytes: (0..config.layers).map(|layer| self.layer_bytes_f32(layer)).collect(),

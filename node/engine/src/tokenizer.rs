@@ -99,7 +99,7 @@ pub struct Tokenizer {
 #[derive(Debug)]
 enum Encoder {
     Library(Box<tokenizers::Tokenizer>),
-    Pieces(Pieces),
+    Pieces(Box<Pieces>),
 }
 
 impl Tokenizer {

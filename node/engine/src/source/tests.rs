@@ -250,6 +250,22 @@ fn what_would_be_computed_wrongly_is_refused() {
 }
 
 #[test]
+fn models_are_called_as_their_files() {
+    let weights = weights(false);
+    let temporary = tempfile::tempdir().expect("a folder");
+    let named = |relative: &str| {
+        let path = temporary.path().join(relative);
+        fs::create_dir_all(&path).expect("created");
+        fs::write(path.join("config.json"), LLAMA).expect("written");
+        write_safetensors(&path.join("model.safetensors"), &weights);
+        ModelSource::open(&path).expect("a good folder").name()
+    };
+    assert_eq!(named("plain"), "plain");
+    assert_eq!(named("models--owner--a-model/snapshots/c0ffee"), "owner/a-model");
+    assert_eq!(open_bytes(&llama_gguf(&weights).finish()).expect("a good file").name(), "model");
+}
+
+#[test]
 fn a_path_without_a_model_says_so() {
     let folder = tempfile::tempdir().expect("a folder");
     let error = ModelSource::open(folder.path()).expect_err("an empty folder");
@@ -277,6 +293,7 @@ fn smollm2_has_the_published_dimensions() {
     assert_eq!(shape.embedding_bytes.0, 49_152 * 576 * F32_BYTES);
     assert_eq!(shape.kv_bytes_per_token_layer, Bytes(2 * 3 * 64 * F32_BYTES));
     assert_eq!((shape.context_tokens, shape.model), (2048, source.id()));
+    assert_eq!(shape.name, "smollm2-135m");
 }
 
 #[test]

@@ -126,7 +126,8 @@ impl<'a> Vocabulary<'a> {
         };
         let tokens = self.tokens.iter().zip(scores).zip(&self.kinds);
         let tokens = tokens.map(|((text, score), kind)| (*text, score, role(kind)));
-        let encoder = Encoder::Pieces(Pieces::new(tokens, unknown.unwrap_or(0), space_before));
+        let pieces = Pieces::new(tokens, unknown.unwrap_or(0), space_before);
+        let encoder = Encoder::Pieces(Box::new(pieces));
         Ok(self.finish(encoder, Spelling::Pieces, true, space_before))
     }
 
