@@ -14,7 +14,7 @@ use crate::instance::{Instance, Placement};
 const TEMPERATURE_FIRST: f64 = 0.2;
 /// Where it ends: nothing worse is accepted any more.
 const TEMPERATURE_LAST: f64 = 2e-5;
-/// A move shifts or resizes by this many layers at most.
+/// A move shifts or resizes by this many layers at most, and by a quarter of a small model.
 const SHIFT_LAYERS_MAX: u32 = 4;
 /// With more hosts than this the exact flow is only computed for placements that cover more.
 const FLOW_PER_MOVE_HOSTS_MAX: usize = 32;
@@ -155,12 +155,13 @@ pub(crate) fn neighbour(
     rng: &mut Rng,
 ) -> Option<Change> {
     let host = rng.usize(0..placement.len());
+    let most = (instance.model.layers / 4).clamp(1, SHIFT_LAYERS_MAX);
     let change = match (placement[host], rng.u32(0..8)) {
-        (Some(range), 0 | 1) => vec![(host, shift(range, rng)?)],
-        (Some(range), 2) => vec![(host, resize(range, rng)?)],
-        (Some(range), 3) => vec![(host, mirror(range, instance, rng)?)],
-        (Some(range), 4 | 5) => move_boundary(placement, host, range, rng)?,
-        (Some(range), 6) => swap(placement, host, range, rng)?,
+        (Some(range), 0 | 1) => vec![(host, shift(range, most, rng)?)],
+        (Some(range), 2) => vec![(host, resize(range, most, rng)?)],
+        (Some(range), 3) => vec![(host, mirror(range, most, rng)?)],
+        (Some(_), 4 | 5) => move_boundary(placement, host, most, rng)?,
+        (Some(_), 6) => swap(placement, host, rng)?,
         _ => vec![(host, jump(instance, host, rng)?)],
     };
     let fits = change
@@ -169,47 +170,42 @@ pub(crate) fn neighbour(
     fits.then_some(change)
 }
 
-/// A step of 1 to 4 layers up or down.
-fn moved(layer: u32, rng: &mut Rng) -> Option<u32> {
-    let by = rng.u32(1..=SHIFT_LAYERS_MAX);
+/// A step of one to `most` layers up or down.
+fn moved(layer: u32, most: u32, rng: &mut Rng) -> Option<u32> {
+    let by = rng.u32(1..=most);
     if rng.bool() { layer.checked_add(by) } else { layer.checked_sub(by) }
 }
 
-fn shift(range: LayerRange, rng: &mut Rng) -> Option<LayerRange> {
-    let first = moved(range.first(), rng)?;
+fn shift(range: LayerRange, most: u32, rng: &mut Rng) -> Option<LayerRange> {
+    let first = moved(range.first(), most, rng)?;
     LayerRange::new(first, first + range.count()).ok()
 }
 
 /// Keeps the first layer and moves the end.
-fn resize(range: LayerRange, rng: &mut Rng) -> Option<LayerRange> {
-    LayerRange::new(range.first(), moved(range.end(), rng)?).ok()
+fn resize(range: LayerRange, most: u32, rng: &mut Rng) -> Option<LayerRange> {
+    LayerRange::new(range.first(), moved(range.end(), most, rng)?).ok()
 }
 
 /// Keeps the end and moves the first layer.
-fn mirror(range: LayerRange, instance: &Instance, rng: &mut Rng) -> Option<LayerRange> {
-    let first = moved(range.first(), rng)?;
-    LayerRange::new(first, range.end().min(instance.model.layers)).ok()
+fn mirror(range: LayerRange, most: u32, rng: &mut Rng) -> Option<LayerRange> {
+    LayerRange::new(moved(range.first(), most, rng)?, range.end()).ok()
 }
 
-/// Moves a boundary between two hosts that follow each other.
-fn move_boundary(
-    placement: &Placement,
-    host: usize,
-    range: LayerRange,
-    rng: &mut Rng,
-) -> Option<Change> {
+/// Moves the boundary between `host` and one that follows it.
+fn move_boundary(placement: &Placement, host: usize, most: u32, rng: &mut Rng) -> Option<Change> {
+    let range = placement[host]?;
     let follows = |it: &Option<LayerRange>| it.is_some_and(|it| it.first() == range.end());
     let next = placement.iter().position(follows)?;
-    let boundary = moved(range.end(), rng)?;
+    let boundary = moved(range.end(), most, rng)?;
     let one = LayerRange::new(range.first(), boundary).ok()?;
     let other = LayerRange::new(boundary, placement[next]?.end()).ok()?;
     Some(vec![(host, one), (next, other)])
 }
 
-fn swap(placement: &Placement, host: usize, range: LayerRange, rng: &mut Rng) -> Option<Change> {
+fn swap(placement: &Placement, host: usize, rng: &mut Rng) -> Option<Change> {
     let other = rng.usize(0..placement.len());
     let theirs = placement[other].filter(|_| other != host)?;
-    Some(vec![(host, theirs), (other, range)])
+    Some(vec![(host, theirs), (other, placement[host]?)])
 }
 
 /// Any range the host can hold, often one that begins or ends with the model.

@@ -22,8 +22,8 @@ const BATCH_SLACK: u32 = 2;
 const KV_BLOCK_TOKENS: u64 = 16;
 
 /// Times per token and layer outside of this range, in seconds, are measuring errors: a picosecond
-/// is beyond any memory, a million seconds is eleven days.
-const PLAUSIBLE_SECONDS: std::ops::RangeInclusive<f64> = 1e-12..=1e6;
+/// is beyond any memory, and nobody serves with a machine that takes ten seconds.
+const PLAUSIBLE_SECONDS: std::ops::RangeInclusive<f64> = 1e-12..=10.0;
 
 /// Sizes of the model, and of the request it is planned for.
 #[derive(Clone, Debug)]

@@ -19,6 +19,9 @@ const HOP_DELAY_US: f64 = 10_000.0;
 /// Price of a hop at most, so that a plan over slow links is still worth having.
 const HOP_PRICE_MAX: f64 = 0.02;
 
+/// A link that carries less than a token in three hours is no link.
+const LINK_TOKENS_PER_SECOND_MIN: f64 = 1e-4;
+
 /// A usable host.
 #[derive(Clone, Debug)]
 pub(crate) struct Node {
@@ -154,7 +157,7 @@ fn wires(problem: &Problem, hosts: &[Node]) -> Vec<Option<Wire>> {
             tokens_per_second: link.bandwidth.0 as f64 / row_bits as f64,
             price: (HOP_PRICE * (1.0 + delay)).min(HOP_PRICE_MAX),
         };
-        let usable = from != to && link.bandwidth.0 > 0;
+        let usable = from != to && wire.tokens_per_second >= LINK_TOKENS_PER_SECOND_MIN;
         wires[from * hosts.len() + to] = usable.then_some(wire);
     }
     wires

@@ -8,7 +8,8 @@
 //!
 //! Starts   exact chains, copies, whole models      (chain)
 //! Anneal   coverage of every layer towards a target (anneal, maxflow where links bind)
-//! Polish   the work-charge LP judges each neighbour (work: good_lp and HiGHS, nowhere else)
+//! Polish   the work-charge flow over routes judges each neighbour (routes, score)
+//! Weights  the same flow hop by hop, with duals (work: good_lp and HiGHS, nowhere else)
 //! ```
 //!
 //! Two models of a host's capacity are in use, and every [`Solution`] names its own ([`Charge`]).
@@ -29,8 +30,11 @@ mod instance;
 mod maxflow;
 mod network;
 mod outcome;
+mod polish;
 mod problem;
 mod reweigh;
+mod routes;
+mod score;
 mod search;
 mod solution;
 mod work;

@@ -2,8 +2,20 @@
 
 use std::collections::BTreeMap;
 
-use crate::instance::Instance;
 use thalweg_wire::LayerRange;
+
+use crate::instance::Instance;
+
+/// What prices are worth against flow in a program that maximises flow: enough to choose among equal
+/// flows, too little to give flow away that anyone could measure.
+pub(crate) const PRICE_WEIGHT: f64 = 1e-3;
+
+/// A host that is busy all the time costs this share of the flow: among equal flows, the one whose
+/// tokens are computed in the least time.
+const BUSY_PRICE: f64 = 1e-3;
+
+/// What the time of one hop costs at most, so that a very slow host is still better than none.
+const BUSY_PRICE_MAX: f64 = 0.1;
 
 /// An end of a hop, by index.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -17,7 +29,7 @@ pub(crate) enum Place {
 }
 
 /// A hop that a route may take.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Hop {
     pub from: Place,
     pub to: Place,
@@ -25,8 +37,18 @@ pub(crate) struct Hop {
     pub position: u32,
     /// What its link carries.
     pub tokens_per_second: f64,
-    /// Share of the flow it must earn.
+    /// Share of the flow it must earn for the way itself.
     pub price: f64,
+    /// Seconds that a token which takes it keeps the far end busy.
+    pub busy_seconds: f64,
+}
+
+impl Hop {
+    /// Share of the flow that the hop must earn, with the time it takes. `scale`, in tokens/s, is
+    /// the flow at which that time is valued.
+    pub fn cost(&self, scale: f64) -> f64 {
+        self.price + (BUSY_PRICE * self.busy_seconds * scale).min(BUSY_PRICE_MAX)
+    }
 }
 
 /// Lists every hop of a placement: a token with layers `0..x` done may go to any linked host that
@@ -42,28 +64,35 @@ pub(crate) fn hops(instance: &Instance, ranges: &[Option<LayerRange>]) -> Vec<Ho
             held().filter(|(_, it)| it.contains(position)).map(|(host, _)| host).collect()
         });
     }
+    let busy = |host: usize, range, position| {
+        instance.hosts[host].capacity.busy_seconds(&instance.model, range, position)
+    };
     let mut found = Vec::new();
     for (host, range) in held() {
         let from = Place::Host(host);
-        let free = |from, to, position, price| Hop {
-            from,
-            to,
-            position,
-            tokens_per_second: f64::INFINITY,
-            price,
-        };
+        let tokens_per_second = f64::INFINITY;
         if range.first() == 0 {
-            found.push(free(Place::Source, from, 0, instance.entry_price()));
+            let (price, busy_seconds) = (instance.entry_price(), busy(host, range, 0));
+            let (from, to) = (Place::Source, from);
+            found.push(Hop { from, to, position: 0, tokens_per_second, price, busy_seconds });
         }
         let position = range.end();
         if position == instance.model.layers {
-            found.push(free(from, Place::Sink, position, 0.0));
+            let (to, price, busy_seconds) = (Place::Sink, 0.0, 0.0);
+            found.push(Hop { from, to, position, tokens_per_second, price, busy_seconds });
         }
         for &next in &holders[&position] {
-            if let Some(wire) = instance.wire(host, next) {
-                let (tokens_per_second, price) = (wire.tokens_per_second, wire.price);
-                found.push(Hop { from, to: Place::Host(next), position, tokens_per_second, price });
-            }
+            let (Some(wire), Some(range)) = (instance.wire(host, next), ranges[next]) else {
+                continue;
+            };
+            found.push(Hop {
+                from,
+                to: Place::Host(next),
+                position,
+                tokens_per_second: wire.tokens_per_second,
+                price: wire.price,
+                busy_seconds: busy(next, range, position),
+            });
         }
     }
     found

@@ -21,7 +21,7 @@ pub fn reweigh(problem: &Problem, placement: &[(HostId, LayerRange)]) -> Outcome
     };
     let kept = keep(&mut instance, placement);
     let bound = simple_bound(&instance);
-    let judged = Judged::new(&instance, kept, bound.max(f64::MIN_POSITIVE));
+    let judged = Judged::new(&instance, kept, bound);
     if judged.flow > 0.0 {
         return Outcome::Planned(Solution::new(problem, &instance, &judged, bound));
     }

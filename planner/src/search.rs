@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 
 use fastrand::Rng;
 
-use crate::anneal::{Round, neighbour};
-use crate::bound::{simple_bound, work_limit};
+use crate::anneal::Round;
+use crate::bound::simple_bound;
 use crate::chain::{EVERY_ORDER_HOSTS_MAX, best_chain, place};
 use crate::diagnose::diagnose;
 use crate::instance::{Instance, Placement};
 use crate::network::hops;
+use crate::polish::Polish;
+use crate::score::Scored;
 use crate::solution::Judged;
 use crate::{Infeasible, Outcome, Problem, Reason, Solution};
 
@@ -23,16 +25,8 @@ const ROUND_MOVES_MAX: u64 = 1_000_000;
 /// Where links bind, a move costs this many times more and a round has that many fewer.
 const BOUND_MOVE_COST: u64 = 8;
 
-/// A judgement by the linear program counts as this many moves of annealing.
-const JUDGEMENT_MOVES: u64 = 1000;
-/// Judgements of the polish at most.
-const POLISH_JUDGEMENTS_MAX: u64 = 400;
-/// Neighbours the polish draws per judgement at most; most are dismissed without one.
-const POLISH_DRAWS_PER_JUDGEMENT: u64 = 20;
-/// Changes that the polish makes at once at most.
-const POLISH_CHANGES_MAX: u32 = 4;
-/// Hops that all judgements of the polish may have in sum, so that large clusters end too.
-const POLISH_HOPS_MAX: u64 = 50_000;
+/// A judgement of a placement counts as this many moves of annealing on coverage.
+const JUDGEMENT_MOVES: u64 = 20;
 
 /// Groups of hosts that the starts try as chains beside each other, at most.
 const START_GROUPS_MAX: usize = 8;
@@ -69,7 +63,7 @@ struct Running {
     instance: Instance,
     rng: Rng,
     bound: f64,
-    best: Option<Judged>,
+    best: Option<Scored>,
     moves: u64,
     phase: Phase,
 }
@@ -77,7 +71,7 @@ struct Running {
 #[derive(Clone, Debug)]
 enum Phase {
     Anneal { target: usize, round: Round },
-    Polish { judgements: u64, draws: u64 },
+    Polish(Polish),
     Done,
 }
 
@@ -113,12 +107,16 @@ impl Search {
             Ok(running) => running,
             Err(refusal) => return Outcome::Infeasible(refusal.clone()),
         };
-        match &running.best {
-            Some(judged) => {
-                let (instance, bound) = (&running.instance, running.bound);
-                Outcome::Planned(Solution::new(&self.problem, instance, judged, bound))
+        let (instance, bound) = (&running.instance, running.bound);
+        let judged = running.best.as_ref().map(|best| {
+            let placement = best.placement.clone();
+            Judged::new(instance, placement, bound)
+        });
+        match judged {
+            Some(judged) if judged.flow > 0.0 => {
+                Outcome::Planned(Solution::new(&self.problem, instance, &judged, bound))
             }
-            None => Outcome::Infeasible(diagnose(&running.instance)),
+            _ => Outcome::Infeasible(diagnose(instance)),
         }
     }
 }
@@ -153,7 +151,7 @@ impl Running {
         }
     }
 
-    /// Makes one judgement, or anneals until `end` or the end of the round.
+    /// Makes one move of the polish, or anneals until `end` or the end of the round.
     fn advance(&mut self, end: u64) {
         self.phase = match std::mem::replace(&mut self.phase, Phase::Done) {
             Phase::Anneal { target, mut round } => {
@@ -170,7 +168,13 @@ impl Running {
                     self.anneal(target + 1)
                 }
             }
-            Phase::Polish { judgements, draws } => self.polish(judgements, draws),
+            Phase::Polish(mut polish) => {
+                if self.polish(&mut polish) {
+                    Phase::Polish(polish)
+                } else {
+                    Phase::Done
+                }
+            }
             Phase::Done => Phase::Done,
         };
     }
@@ -194,60 +198,41 @@ impl Running {
     }
 
     fn begin_polish(&self) -> Phase {
-        let Some(best) = &self.best else { return Phase::Done };
-        let hops = hops(&self.instance, &best.placement).len().max(1) as u64;
-        let judgements = POLISH_JUDGEMENTS_MAX.min(POLISH_HOPS_MAX / hops);
-        Phase::Polish { judgements, draws: judgements * POLISH_DRAWS_PER_JUDGEMENT }
+        match &self.best {
+            Some(best) => {
+                let hops = hops(&self.instance, &best.placement).len();
+                Phase::Polish(Polish::new(best, hops))
+            }
+            None => Phase::Done,
+        }
     }
 
-    /// Draws one neighbour of the best placement and judges it unless it cannot be better; at the
-    /// end, cuts off what carries nothing.
-    fn polish(&mut self, judgements: u64, draws: u64) -> Phase {
-        let Some(best) = &self.best else { return Phase::Done };
-        let optimal = best.flow >= self.bound * (1.0 - BETTER);
-        if judgements == 0 || draws == 0 || optimal {
+    /// Makes one move of the polish; at its end, cuts off what carries nothing. Returns whether
+    /// there are more moves to make.
+    fn polish(&mut self, polish: &mut Polish) -> bool {
+        let Some(best) = &mut self.best else { return false };
+        if polish.is_over() {
             self.trim();
-            return Phase::Done;
+            return false;
         }
-        let score = best.score;
-        self.moves += 1;
-        let placement = self.drawn();
-        if work_limit(&self.instance, &placement) <= score {
-            return Phase::Polish { judgements, draws: draws - 1 };
-        }
-        self.consider(placement);
-        Phase::Polish { judgements: judgements - 1, draws: draws - 1 }
-    }
-
-    /// The best placement with some changes: mostly one, seldom many.
-    fn drawn(&mut self) -> Placement {
-        let best = self.best.as_ref().map(|it| it.placement.clone());
-        let mut placement = best.expect("the polish starts from a placement");
-        for _ in 0..POLISH_CHANGES_MAX {
-            let change = neighbour(&self.instance, &placement, &mut self.rng);
-            for (host, range) in change.unwrap_or_default() {
-                placement[host] = Some(range);
-            }
-            if self.rng.bool() {
-                break;
-            }
-        }
-        placement
+        polish.step(&self.instance, &mut self.rng, self.bound, best);
+        self.moves += JUDGEMENT_MOVES;
+        true
     }
 
     /// Judges a placement and keeps it if it is better than the best.
     fn consider(&mut self, placement: Placement) {
         self.moves += JUDGEMENT_MOVES;
-        let judged = Judged::new(&self.instance, placement, self.bound);
+        let scored = Scored::new(&self.instance, placement, self.bound);
         let best = self.best.as_ref().map_or(0.0, |it| it.score);
-        if judged.flow > 0.0 && judged.score > best * (1.0 + BETTER) {
-            self.best = Some(judged);
+        if scored.flow > 0.0 && scored.score > best * (1.0 + BETTER) {
+            self.best = Some(scored);
         }
     }
 
     fn trim(&mut self) {
         let Some(best) = &self.best else { return };
-        let trimmed = Judged::new(&self.instance, best.trimmed(), self.bound);
+        let trimmed = Scored::new(&self.instance, best.trimmed(), self.bound);
         if trimmed.score >= best.score * (1.0 - BETTER) {
             self.best = Some(trimmed);
         }

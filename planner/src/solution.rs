@@ -10,13 +10,6 @@ use crate::network::{Hop, Place};
 use crate::work::{Held, work_flow};
 use crate::{Excluded, Problem};
 
-/// Hops that carry something cost this share of the flow each: among equals, the simpler plan.
-const USED_HOP_PRICE: f64 = 1e-5;
-
-/// Holding the whole model once costs this share of the flow: among equals, the plan that loads
-/// less. Less than a hop costs, so that whole copies beside each other still beat a chain.
-const COPY_PRICE: f64 = 5e-4;
-
 /// How a host's capacity is charged for a token.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Charge {
@@ -200,41 +193,22 @@ pub(crate) struct Judged {
     pub flow: f64,
     pub hops: Vec<(Hop, f64)>,
     held: Vec<(Held, f64)>,
-    /// What the search compares: the flow, less the price of its hops.
-    pub score: f64,
 }
 
 impl Judged {
     /// Computes the flow of a placement: under work charge, or under full charge if the solver
-    /// gives up.
+    /// gives up. Time is priced at a flow of `scale` tokens/s.
     pub fn new(instance: &Instance, placement: Placement, scale: f64) -> Self {
-        let (charge, flow, hops, held) = match work_flow(instance, &placement, scale) {
-            Ok(it) => (Charge::Work, it.flow, it.hops, it.held),
-            Err(_) => {
-                let it = full_flow(instance, &placement);
-                (Charge::Full, it.flow, it.hops, Vec::new())
-            }
-        };
-        let prices: f64 = hops.iter().map(|(hop, carried)| hop.price * carried).sum();
-        let layers_held: u32 = placement.iter().flatten().map(|it| it.count()).sum();
-        let copies = f64::from(layers_held) / f64::from(instance.model.layers);
-        let simplicity = USED_HOP_PRICE * hops.len() as f64 + COPY_PRICE * copies;
-        let score = flow - prices - simplicity * flow;
-        Self { placement, charge, flow, hops, held, score }
-    }
-
-    /// Takes idle hosts out, and from the others layers that no token is computed in.
-    pub fn trimmed(&self) -> Placement {
-        let mut entry: Vec<Option<u32>> = vec![None; self.placement.len()];
-        for (hop, _) in &self.hops {
-            if let Place::Host(host) = hop.to {
-                entry[host] = Some(entry[host].map_or(hop.position, |it| it.min(hop.position)));
-            }
+        let full = full_flow(instance, &placement);
+        if full.flow <= 0.0 {
+            let (charge, flow, hops, held) = (Charge::Work, 0.0, Vec::new(), Vec::new());
+            return Self { placement, charge, flow, hops, held };
         }
-        let cut = |(range, entry): (&Option<LayerRange>, Option<u32>)| {
-            LayerRange::new(entry?, (*range)?.end()).ok()
+        let (charge, flow, hops, held) = match work_flow(instance, &placement, full.flow, scale) {
+            Ok(it) => (Charge::Work, it.flow, it.hops, it.held),
+            Err(_) => (Charge::Full, full.flow, full.hops, Vec::new()),
         };
-        self.placement.iter().zip(entry).map(cut).collect()
+        Self { placement, charge, flow, hops, held }
     }
 
     fn mean_hops(&self) -> f64 {

@@ -21,14 +21,14 @@ use good_lp::{
 use thalweg_wire::LayerRange;
 
 use crate::instance::Instance;
-use crate::network::{Hop, Place, hops};
-
-/// What prices are worth against flow in the program: enough to choose among equal flows, too
-/// little to give flow away that anyone could measure.
-const PRICE_WEIGHT: f64 = 1e-3;
+use crate::network::{Hop, PRICE_WEIGHT, Place, hops};
 
 /// Flows below this share of the total are the solver's rounding.
 const FLOW_SHARE_MIN: f64 = 1e-6;
+
+/// Work charge allows at most this many times the flow of full charge before a link row may be
+/// missed; a token is computed in at least one of a host's layers.
+const UNITS_MAX: f64 = 4096.0;
 
 /// A dual value below this share of the flow is not worth naming.
 const LIMIT_SHARE_MIN: f64 = 0.01;
@@ -72,11 +72,12 @@ pub(crate) struct Unsolved {
 
 /// Computes the maximum flow of a placement under work charge.
 ///
-/// `scale` is a flow that is not exceeded by much, in tokens/s: the program counts in it, so that
-/// its numbers are near one.
+/// The program counts in flows of `unit`, which should be near the result so that its numbers are
+/// near one. `scale` is the flow at which time is priced. Both are in tokens/s.
 pub(crate) fn work_flow(
     instance: &Instance,
     ranges: &[Option<LayerRange>],
+    unit: f64,
     scale: f64,
 ) -> Result<WorkFlow, Unsolved> {
     let hops = hops(instance, ranges);
@@ -89,28 +90,27 @@ pub(crate) fn work_flow(
     let mut objective = Expression::with_capacity(flows.len());
     for (hop, &flow) in hops.iter().zip(&flows) {
         let gain = if leaves_source(hop) { 1.0 } else { 0.0 };
-        objective.add_mul(gain - PRICE_WEIGHT * hop.price, flow);
+        objective.add_mul(gain - PRICE_WEIGHT * hop.cost(scale), flow);
     }
     let unsolved = Unsolved { variables: flows.len() };
     let mut model = configured(variables.maximise(objective).using(highs));
-    let rows =
-        add_rows(&mut model, instance, ranges, &Scaled { hops: &hops, flows: &flows, scale });
+    let rows = add_rows(&mut model, ranges, &Program { hops: &hops, flows: &flows, unit });
     let mut solution = model.solve().map_err(|_| unsolved.clone())?;
-    let carried: Vec<f64> = flows.iter().map(|&it| solution.value(it) * scale).collect();
+    let carried: Vec<f64> = flows.iter().map(|&it| solution.value(it) * unit).collect();
     let flow: f64 = hops.iter().zip(&carried).filter(|it| leaves_source(it.0)).map(|it| it.1).sum();
     if !flow.is_finite() {
         return Err(unsolved);
     }
-    let held = held(&mut solution, &rows, flow / scale);
+    let held = held(&mut solution, &rows, flow / unit);
     let kept = hops.into_iter().zip(carried).filter(|it| it.1 > flow * FLOW_SHARE_MIN);
     Ok(WorkFlow { flow: flow.max(0.0), hops: kept.collect(), held })
 }
 
-/// The variables of the program: the flow over each hop, in units of `scale`.
-struct Scaled<'a> {
+/// The variables of the program: the flow over each hop, in units of `unit`.
+struct Program<'a> {
     hops: &'a [Hop],
     flows: &'a [Variable],
-    scale: f64,
+    unit: f64,
 }
 
 /// A row that may hold the flow back.
@@ -130,9 +130,8 @@ fn configured(model: HighsProblem) -> HighsProblem {
 
 fn add_rows(
     model: &mut HighsProblem,
-    instance: &Instance,
     ranges: &[Option<LayerRange>],
-    program: &Scaled<'_>,
+    program: &Program<'_>,
 ) -> Vec<Row> {
     let hosts = ranges.len();
     let mut balance: Vec<Expression> = vec![Expression::default(); hosts];
@@ -144,12 +143,9 @@ fn add_rows(
         }
         let Place::Host(to) = hop.to else { continue };
         balance[to].add_mul(1.0, flow);
-        let range = ranges[to].expect("a hop leads to a holder");
-        let capacity = &instance.hosts[to].capacity;
-        let busy = capacity.busy_seconds(&instance.model, range, hop.position);
-        time[to].add_mul(busy * program.scale, flow);
-        let right_side = hop.tokens_per_second / program.scale;
-        if let (Place::Host(from), true) = (hop.from, right_side < 1.0) {
+        time[to].add_mul(hop.busy_seconds * program.unit, flow);
+        let right_side = hop.tokens_per_second / program.unit;
+        if let (Place::Host(from), true) = (hop.from, right_side < UNITS_MAX) {
             let constraint = model.add_constraint(Expression::from(flow).leq(right_side));
             let held = Held::Link(from, to, hop.tokens_per_second);
             rows.push(Row { held, right_side, constraint });

@@ -9,11 +9,13 @@ use crate::bound::{simple_bound, work_limit};
 use crate::full::{coverage, full_flow};
 use crate::instance::{Instance, Placement};
 use crate::network::hops;
+use crate::routes::route_flow;
+use crate::score::Scored;
 use crate::solution::Judged;
 use crate::{PlanHost, Problem};
 
 /// The largest flow that `measure` gives any placement.
-fn best(instance: &Instance, measure: &dyn Fn(&Placement) -> f64) -> f64 {
+pub(super) fn best(instance: &Instance, measure: &dyn Fn(&Placement) -> f64) -> f64 {
     let layers = instance.model.layers;
     let ranges = |host: usize| -> Vec<Option<LayerRange>> {
         let all = (0..layers).flat_map(|first| (first + 1..=layers).map(move |end| (first, end)));
@@ -35,7 +37,7 @@ fn best(instance: &Instance, measure: &dyn Fn(&Placement) -> f64) -> f64 {
     }
 }
 
-fn random(rng: &mut Rng, hosts: usize, layers: u32) -> Problem {
+pub(super) fn random(rng: &mut Rng, hosts: usize, layers: u32) -> Problem {
     let hosts: Vec<PlanHost> = (0..hosts)
         .map(|it| host(&format!("h{it}"), 0.01 + 0.03 * rng.f64(), rng.u64(1..=u64::from(layers))))
         .collect();
@@ -76,7 +78,7 @@ fn search_finds_what_brute_force_finds() {
             let cluster = random(&mut rng, hosts, layers);
             let instance = Instance::new(&cluster).expect("well formed");
             let bound = simple_bound(&instance);
-            let score = |it: &Placement| Judged::new(&instance, it.clone(), bound.max(1.0)).score;
+            let score = |it: &Placement| Scored::new(&instance, it.clone(), bound).score;
             let best = best(&instance, &score);
             if best <= 0.0 {
                 let outcome = crate::Search::new(&cluster, 1).finish();
@@ -130,18 +132,20 @@ fn annealing_finds_what_brute_force_finds_under_full_charge() {
 #[test]
 fn charges_are_ordered() {
     let mut rng = Rng::with_seed(8);
-    for _ in 0..200 {
-        let cluster = random(&mut rng, 4, 6);
+    for _ in 0..500 {
+        let cluster = random(&mut rng, 5, 8);
         let instance = Instance::new(&cluster).expect("well formed");
-        let placement: Placement = (0..4)
+        let placement: Placement = (0..5)
             .map(|host| {
-                let first = rng.u32(0..6);
-                let range = LayerRange::new(first, rng.u32(first + 1..=6)).ok();
+                let first = rng.u32(0..8);
+                let range = LayerRange::new(first, rng.u32(first + 1..=8)).ok();
                 range.filter(|&it| instance.holds(host, it))
             })
             .collect();
         let bound = simple_bound(&instance);
-        let work = Judged::new(&instance, placement.clone(), bound.max(1.0)).flow;
+        let work = Judged::new(&instance, placement.clone(), bound).flow;
+        let routes = route_flow(&instance, &placement, bound).flow;
+        assert!((work - routes).abs() <= 1e-4 * work, "{work} by hops, {routes} by routes");
         let full = full_flow(&instance, &placement).flow;
         assert!(full <= work * (1.0 + 1e-3) + 1e-6, "{full} {work}");
         assert!(work <= bound * (1.0 + 1e-6), "{work} {bound}");
