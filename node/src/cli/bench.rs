@@ -1,4 +1,4 @@
-//! `thalweg bench`: measure what this machine adds to every token.
+//! `thalweg bench`: measure this machine, and a cluster.
 
 use std::fmt;
 use std::io::Write;
@@ -6,8 +6,9 @@ use std::io::Write;
 use super::advice::Advice;
 
 mod hop;
+mod streams;
 
-/// Measure what this machine adds to every token
+/// Measure this machine, or a running cluster
 #[derive(Clone, Debug, clap::Args)]
 pub struct BenchArgs {
     #[command(subcommand)]
@@ -17,6 +18,7 @@ pub struct BenchArgs {
 #[derive(Clone, Debug, clap::Subcommand)]
 enum What {
     Hop(hop::HopArgs),
+    Streams(streams::StreamsArgs),
 }
 
 /// Runs `thalweg bench`. The figures go to `stdout`.
@@ -27,6 +29,7 @@ enum What {
 pub fn run(args: &BenchArgs, stdout: &mut impl Write) -> Result<(), Advice> {
     let report: &dyn fmt::Display = match &args.what {
         What::Hop(args) => &hop::measure(args)?,
+        What::Streams(args) => &streams::measure(args)?,
     };
     write!(stdout, "{report}").map_err(|source| Advice::new("cannot write the figures", source))
 }

@@ -40,7 +40,8 @@ use tokio::net::TcpListener;
 pub use self::auth::ApiKeys;
 pub use self::model_text::ModelText;
 pub use self::status::{
-    ClusterStatus, HostState, HostStatus, LinkStatus, Loading, Phase, PlacedStatus, PlanStatus,
+    ClusterStatus, HopStatus, HostState, HostStatus, LinkStatus, Loading, Phase, PlacedStatus,
+    PlanStatus, WeightStatus, end_name,
 };
 pub use self::text::{ChatTurn, Decoder, Text, TextError};
 

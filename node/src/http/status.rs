@@ -35,6 +35,8 @@ pub struct ClusterStatus {
     pub links: Vec<LinkStatus>,
     /// The active plan.
     pub plan: Option<PlanStatus>,
+    /// Hops over which the answering host's gateway has sent requests, all plans together.
+    pub hops: Vec<HopStatus>,
     /// Why there is no plan, where one was sought and none fits.
     pub infeasible: Option<String>,
 }
@@ -61,6 +63,18 @@ pub struct Loading {
     pub done: usize,
     /// Parts to load.
     pub of: usize,
+}
+
+/// The requests a gateway has sent over a hop.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(default)]
+pub struct HopStatus {
+    /// Where it starts: a host, or `source`.
+    pub from: String,
+    /// Where it ends: a host, or `sink`.
+    pub to: String,
+    /// How many requests took it.
+    pub requests: u64,
 }
 
 /// One host.
@@ -167,14 +181,9 @@ impl PlanStatus {
             end: it.layers.end(),
             kv_tokens: it.kv_tokens,
         });
-        let end = |end: End| match end {
-            End::Source => "source".to_owned(),
-            End::Host(host) => name(host),
-            End::Sink => "sink".to_owned(),
-        };
         let weights = plan.weights.iter().map(|it| WeightStatus {
-            from: end(it.from),
-            to: end(it.to),
+            from: end_name(it.from, &name),
+            to: end_name(it.to, &name),
             tokens_per_s: it.tokens_per_second,
         });
         Self {
@@ -185,5 +194,14 @@ impl PlanStatus {
             placement: placed.collect(),
             weights: weights.collect(),
         }
+    }
+}
+
+/// Returns what an end of a hop is called.
+pub fn end_name(end: End, name: impl Fn(HostId) -> String) -> String {
+    match end {
+        End::Source => "source".to_owned(),
+        End::Host(host) => name(host),
+        End::Sink => "sink".to_owned(),
     }
 }

@@ -54,7 +54,7 @@ pub(super) fn start(node: &Node) -> Addr<ConductorHost> {
     let journal = &node.journal;
     let world = StageWorld::new(Arc::clone(&node.network), compute.clone(), Arc::clone(&node.load));
     let stage = spawn(&busy, "stage", Stage::new(stage_config(node)), world, clock, journal);
-    let world = GatewayWorld::new(Arc::clone(&node.network));
+    let world = GatewayWorld::new(Arc::clone(&node.network), Arc::clone(&node.board));
     let gateway =
         spawn(&calm, "gateway", Gateway::new(gateway_config(node)), world, clock, journal);
     let liveness = Liveness::new(life::patience(node.round_trip));

@@ -1,13 +1,15 @@
 //! What this host knows of the cluster, for those who only look: status, metrics, HTTP.
 
+use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use thalweg_core::registry::Registry;
-use thalweg_wire::{Epoch, HostId, ModelShape};
+use thalweg_wire::{End, Epoch, Heartbeat, HostId, ModelShape, Route};
 
 use crate::consensus::Leadership;
 use crate::http::{
-    ClusterStatus, HostState, HostStatus, LinkStatus, Loading, Phase, PlanStatus, VERSION,
+    ClusterStatus, HopStatus, HostState, HostStatus, LinkStatus, Loading, Phase, PlanStatus,
+    VERSION, end_name,
 };
 
 /// The latest of everything worth showing.
@@ -26,6 +28,8 @@ struct State {
     active: Epoch,
     infeasible: Option<String>,
     loading: Option<(usize, usize)>,
+    hops: BTreeMap<(End, End), u64>,
+    beats: BTreeMap<HostId, Heartbeat>,
 }
 
 impl Board {
@@ -71,6 +75,24 @@ impl Board {
         self.change(|state| state.loading = None);
     }
 
+    /// The gateway sent a request on this route.
+    pub fn routed(&self, route: &Route) {
+        let hosts = route.hops().iter().map(|it| End::Host(it.host));
+        let ends: Vec<End> = [End::Source].into_iter().chain(hosts).chain([End::Sink]).collect();
+        self.change(|state| {
+            for pair in ends.windows(2) {
+                *state.hops.entry((pair[0], pair[1])).or_default() += 1;
+            }
+        });
+    }
+
+    /// A host, perhaps this one, gave a sign of life.
+    pub fn beat(&self, host: HostId, beat: Heartbeat) {
+        self.change(|state| {
+            state.beats.insert(host, beat);
+        });
+    }
+
     /// The plan in effect.
     pub fn epoch(&self) -> Epoch {
         self.look(|state| state.active)
@@ -94,7 +116,8 @@ impl Board {
             memory_bytes: it.memory.0,
             machine: it.machine.clone(),
             decode_seconds_per_layer: it.profile.decode.first().map(|point| point.seconds),
-            ..HostStatus::default()
+            kv_free_tokens: state.beats.get(&it.host).map(|beat| beat.kv_free_tokens),
+            requests: state.beats.get(&it.host).map(|beat| beat.requests),
         });
         let links = registry.links().iter().flat_map(|(&from, links)| {
             links.iter().map(move |it| (from, it)).map(|(from, it)| LinkStatus {
@@ -104,6 +127,11 @@ impl Board {
                 bandwidth_bits_per_s: it.bandwidth.0,
             })
         });
+        let hop = |(&(from, to), &requests): (&(End, End), &u64)| HopStatus {
+            from: end_name(from, name),
+            to: end_name(to, name),
+            requests,
+        };
         ClusterStatus {
             cluster: self.cluster.clone(),
             host: self.host.clone(),
@@ -119,6 +147,7 @@ impl Board {
             hosts: hosts.collect(),
             links: links.collect(),
             plan: registry.active().map(|it| PlanStatus::new(&it.plan, name)),
+            hops: state.hops.iter().map(hop).collect(),
             infeasible: state.infeasible.clone(),
         }
     }

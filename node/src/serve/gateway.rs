@@ -7,6 +7,7 @@ use thalweg_core::gateway::{self, Effect, Gateway};
 use thalweg_wire::{Frame, Message};
 use tokio::sync::mpsc;
 
+use super::board::Board;
 use super::network::Network;
 use super::stage::open_frame;
 use crate::generate::{Rejection, TokenEvent};
@@ -25,13 +26,14 @@ pub struct Stream {
 #[derive(Debug)]
 pub struct GatewayWorld {
     network: Arc<Network>,
+    board: Arc<Board>,
     streams: HashMap<u64, mpsc::Sender<TokenEvent>>,
 }
 
 impl GatewayWorld {
     /// Creates the world of a gateway without streams.
-    pub fn new(network: Arc<Network>) -> Self {
-        Self { network, streams: HashMap::new() }
+    pub fn new(network: Arc<Network>, board: Arc<Board>) -> Self {
+        Self { network, board, streams: HashMap::new() }
     }
 
     /// Tells a stream. A closed one belongs to a client that left; its cancel is on the way.
@@ -54,6 +56,7 @@ impl Perform<Gateway> for GatewayWorld {
     fn perform(&mut self, effect: Effect) {
         match effect {
             Effect::SendOpen { to, open, tokens } => {
+                self.board.routed(&open.route);
                 self.network.send(to, open_frame(open, &tokens));
             }
             Effect::SendRelease { to, release } => {

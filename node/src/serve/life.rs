@@ -49,6 +49,9 @@ impl Perform<Liveness> for LifeWorld {
                 post(&actors.conductor, Deliver(conductor::Event::Dead(host)));
                 post(&actors.gateway, Deliver(gateway::Event::HostDown(host)));
                 post(&actors.stage, Deliver(stage::Event::HostDown(host)));
+                if let Some(transport) = self.0.transport() {
+                    transport.reset(host);
+                }
             }
         }
     }

@@ -11,6 +11,7 @@ use thalweg_core::liveness::{self, Liveness};
 use thalweg_core::stage::{self, Stage, TensorId};
 use thalweg_wire::{Activations, Frame, HostId, Message};
 
+use super::board::Board;
 use super::compute::Rows;
 use super::conductor::ConductorWorld;
 use super::gateway::GatewayWorld;
@@ -47,6 +48,7 @@ pub struct Actors {
 #[derive(Debug)]
 pub struct Network {
     me: HostId,
+    board: Arc<Board>,
     transport: OnceLock<Arc<Transport>>,
     actors: OnceLock<Actors>,
     tensors: AtomicU64,
@@ -54,9 +56,9 @@ pub struct Network {
 
 impl Network {
     /// Creates the network of host `me`, without transport and actors.
-    pub fn new(me: HostId) -> Self {
+    pub fn new(me: HostId, board: Arc<Board>) -> Self {
         let tensors = AtomicU64::new(1);
-        Self { me, transport: OnceLock::new(), actors: OnceLock::new(), tensors }
+        Self { me, board, transport: OnceLock::new(), actors: OnceLock::new(), tensors }
     }
 
     /// Connects the actors. Only the first call counts.
@@ -133,6 +135,7 @@ impl Network {
             Message::Release(it) => post(&actors.stage, Deliver(stage::Event::Release(it))),
             Message::Refuse(it) => post(&actors.gateway, Deliver(gateway::Event::Refuse(it))),
             Message::Heartbeat(beat) => {
+                self.board.beat(from, beat);
                 post(&actors.life, Deliver(liveness::Event::Heartbeat(from)));
                 let load = gateway::Event::Load {
                     host: from,

@@ -87,6 +87,7 @@ impl Node {
             None => WAN_ROUND_TRIP,
         };
         let board = Board::new(identity.cluster, config.name.clone(), shape.clone());
+        let board = Arc::new(board);
         let journal = Journal::new(config.journal_tokens);
         let node = Self {
             me,
@@ -98,8 +99,8 @@ impl Node {
             memory,
             threads,
             round_trip,
-            board: Arc::new(board),
-            network: Arc::new(Network::new(me)),
+            network: Arc::new(Network::new(me, Arc::clone(&board))),
+            board,
             load: Arc::default(),
             seat: Seat::default(),
             journal: Arc::new(journal),
