@@ -60,10 +60,9 @@ pub(crate) fn work_limit(instance: &Instance, ranges: &[Option<LayerRange>]) -> 
         starting[layers - at] += starting[layers - at + 1];
     }
     let mut limit = f64::INFINITY;
-    for first in 0..layers {
-        for end in first + 1..=layers {
-            let near = total - ended[first] - starting[end];
-            limit = limit.min(near / (end - first) as f64);
+    for (first, before) in ended.iter().enumerate() {
+        for (end, after) in starting.iter().enumerate().skip(first + 1) {
+            limit = limit.min((total - before - after) / (end - first) as f64);
         }
     }
     // What subtractions leave behind must not dismiss anything.

@@ -38,7 +38,7 @@ pub(crate) struct Model {
     kv_token_layer: u64,
     /// KV tokens a host must at least have room for: one typical request, in whole blocks.
     reserve_tokens: u64,
-    /// KV of one typical request in all layers together, at least one byte.
+    /// KV of one typical request in all layers together.
     request_kv: u64,
     /// KV tokens beyond this are of no use: the largest batch, each request at full context.
     kv_tokens_max: u64,
@@ -56,7 +56,7 @@ impl Model {
         let reserve_tokens = tokens.next_multiple_of(KV_BLOCK_TOKENS);
         let kv_token_layer = shape.kv_bytes_per_token_layer.0;
         let request_kv =
-            kv_token_layer.saturating_mul(u64::from(shape.layers)).saturating_mul(tokens).max(1);
+            kv_token_layer.saturating_mul(u64::from(shape.layers)).saturating_mul(tokens);
         Self {
             layers: shape.layers,
             before,
@@ -148,19 +148,38 @@ impl Capacity {
         need <= self.memory && need < u64::MAX
     }
 
-    /// Requests that share a decode step here.
+    /// Requests that are here at a time on the mean, when `weights` leave the rest of memory to KV.
     ///
     /// The host's KV holds `r` typical requests in its `k` layers; of these about `k / L` are here
     /// at a time and the rest at other stages. That is the host's KV memory over the KV of a request
     /// in all `L` layers, which only depends on the memory left beside the weights.
-    fn batch(&self, model: &Model, weights: u64) -> u32 {
-        let requests = self.memory.saturating_sub(weights) / model.request_kv;
-        u32::try_from(requests).unwrap_or(u32::MAX).clamp(1, BATCH_REQUESTS_MAX)
+    fn present(&self, model: &Model, weights: u64) -> f64 {
+        let kv = self.memory.saturating_sub(weights);
+        if model.request_kv == 0 {
+            return f64::from(BATCH_REQUESTS_MAX);
+        }
+        (kv as f64 / model.request_kv as f64).min(f64::from(BATCH_REQUESTS_MAX))
     }
 
-    /// Seconds that one token keeps the host busy in each layer, if it holds `range`.
+    /// Whole requests that share a decode step.
+    fn batch(&self, model: &Model, weights: u64) -> u32 {
+        // Between 1 and a few hundred: nothing is lost but the fraction.
+        self.present(model, weights).max(1.0) as u32
+    }
+
+    /// Seconds per token and layer of a host that is never without a request, and the share of its
+    /// time that it is not: below one if its KV holds too little to keep it busy.
+    fn pace(&self, model: &Model, weights: u64) -> (f64, f64) {
+        let seconds = self.layer_seconds[self.batch(model, weights) as usize - 1];
+        // KV of one request in one layer is the least that any range leaves.
+        let least = 1.0 / f64::from(model.layers);
+        (seconds, self.present(model, weights).clamp(least, 1.0))
+    }
+
+    /// Seconds that one token takes of the host's time in each layer, if it holds `range`.
     pub fn layer_seconds(&self, model: &Model, range: LayerRange) -> f64 {
-        self.layer_seconds[self.batch(model, model.weights(range)) as usize - 1]
+        let (seconds, present) = self.pace(model, model.weights(range));
+        seconds / present
     }
 
     /// Least seconds per token and layer that `count` layers anywhere can give, `None` if no such
@@ -170,10 +189,11 @@ impl Capacity {
         let kv = model.kv_token_layer.saturating_mul(u64::from(count));
         let need = weights.saturating_add(kv.saturating_mul(model.reserve_tokens));
         let fits = need <= self.memory && need < u64::MAX;
-        fits.then(|| self.layer_seconds[self.batch(model, weights) as usize - 1])
+        let (seconds, present) = self.pace(model, weights);
+        fits.then_some(seconds / present)
     }
 
-    /// Most seconds per token and layer: decode steps of one request.
+    /// Most seconds per token and layer while there is work: decode steps of one request.
     pub fn most_layer_seconds(&self) -> f64 {
         self.layer_seconds[0]
     }
@@ -181,7 +201,8 @@ impl Capacity {
     /// Seconds that a token keeps a holder of `range` busy when it enters at layer `entry`.
     pub fn busy_seconds(&self, model: &Model, range: LayerRange, entry: u32) -> f64 {
         let head = if range.end() == model.layers { self.head_seconds } else { 0.0 };
-        f64::from(range.end() - entry) * self.layer_seconds(model, range) + head
+        let (seconds, present) = self.pace(model, model.weights(range));
+        (f64::from(range.end() - entry) * seconds + head) / present
     }
 
     /// `T(k)`: tokens/s when every token is charged the whole `range`.
@@ -262,5 +283,36 @@ mod tests {
         assert!((capacity.layer_seconds[1] - 0.13).abs() < 1e-12);
         assert!((capacity.layer_seconds[255] - 0.13).abs() < 1e-12);
         assert!((capacity.head_seconds - 0.2).abs() < 1e-12);
+    }
+
+    #[test]
+    fn a_host_with_too_little_kv_is_idle_part_of_the_time() {
+        let profile = Profile {
+            prefill: curve(&[(1, 0.1)]),
+            decode: curve(&[(1, 0.1), (2, 0.1)]),
+            head_seconds: 0.0,
+        };
+        let workload = Workload { prompt_tokens: 0, output_tokens: 16 };
+        let shape = ModelShape {
+            model: thalweg_wire::ModelId([0; 32]),
+            name: String::new(),
+            layers: 4,
+            hidden: 1,
+            layer_bytes: vec![Bytes(1000); 4],
+            embedding_bytes: Bytes(0),
+            head_bytes: Bytes(0),
+            kv_bytes_per_token_layer: Bytes(10),
+            context_tokens: 100,
+        };
+        let model = Model::new(&shape, workload);
+        let range = LayerRange::new(1, 3).expect("not empty");
+        // A request takes 160 bytes a layer. With room for one, two of four stages are elsewhere.
+        for (requests, expected) in [(1, 2.5), (2, 5.0), (3, 5.0), (4, 10.0)] {
+            let memory = Bytes(2000 + requests * 320);
+            let capacity = Capacity::new(memory, &profile, workload).expect("a good profile");
+            assert!(capacity.holds(&model, range));
+            let flow = capacity.tokens_per_second(&model, range);
+            assert!((flow - expected).abs() < 1e-9, "{requests} requests: {flow}");
+        }
     }
 }

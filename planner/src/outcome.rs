@@ -8,7 +8,6 @@ use crate::{ProblemError, Solution};
 
 /// The answer of a search.
 #[derive(Clone, Debug, PartialEq)]
-#[expect(clippy::large_enum_variant, reason = "there is one of it per plan")]
 pub enum Outcome {
     /// Where the layers go.
     Planned(Solution),

@@ -77,7 +77,7 @@ impl Polish {
             *best = scored.clone();
         }
         let worse = self.current.score - scored.score;
-        if scored.flow > 0.0 && (worse <= 0.0 || rng.f64() < (-worse / temperature).exp()) {
+        if worse <= 0.0 || rng.f64() < (-worse / temperature).exp() {
             self.current = scored;
         }
     }

@@ -255,7 +255,7 @@ impl Infeasible {
 /// whole model on every host that can hold it. Only those that hold every layer.
 fn starts(instance: &Instance) -> Vec<Placement> {
     let all: Vec<usize> = (0..instance.hosts.len()).collect();
-    let mut found = vec![chains(instance, &[all.clone()])];
+    let mut found = vec![chains(instance, std::slice::from_ref(&all))];
     let mut regions: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
     for &host in &all {
         regions.entry(&instance.hosts[host].region).or_default().push(host);
