@@ -152,7 +152,7 @@ impl Node {
         let text = ModelText::from_source(&self.source)
             .map_err(|source| Advice::new("the model's tokenizer cannot be used", source))?;
         let models = match self.config.api.served_model_name.as_slice() {
-            [] => vec![self.shape.name.clone()],
+            [] => vec![served_name(&self.config.model)],
             names => names.to_vec(),
         };
         let api = Api::new(ApiConfig {
@@ -189,6 +189,16 @@ impl Node {
         let (source, threads) = (Arc::clone(&self.source), self.threads);
         let (network, linked) = (Arc::clone(&self.network), Arc::clone(&self.linked));
         measure::everything(source, threads, record, network, conductor, linked)
+    }
+}
+
+/// Returns the name users ask for: what the operator called the model, without folder and ending
+/// if that is a file's name.
+fn served_name(model: &str) -> String {
+    let path = Path::new(model);
+    match path.file_stem() {
+        Some(stem) if path.exists() => stem.to_string_lossy().into_owned(),
+        _ => model.to_owned(),
     }
 }
 
