@@ -71,9 +71,7 @@ pub(crate) fn work_limit(instance: &Instance, ranges: &[Option<LayerRange>]) -> 
 
 /// The least any host's head costs, in layers of that host.
 fn head_layers(instance: &Instance) -> f64 {
-    let cost = |capacity: &crate::capacity::Capacity| {
-        capacity.head_seconds / capacity.most_layer_seconds()
-    };
-    let least = instance.hosts.iter().map(|it| cost(&it.capacity)).fold(f64::INFINITY, f64::min);
+    let costs = instance.hosts.iter().map(|it| it.capacity.head_layers());
+    let least = costs.fold(f64::INFINITY, f64::min);
     if least.is_finite() { least } else { 0.0 }
 }

@@ -100,10 +100,17 @@ impl Model {
 #[derive(Clone, Debug)]
 pub(crate) struct Capacity {
     memory: u64,
-    /// Seconds per token and layer when decode steps hold `index + 1` requests. Never grows.
-    layer_seconds: Vec<f64>,
-    /// Seconds per token spent on norm, head and sampling by the last stage.
-    pub head_seconds: f64,
+    /// Times when decode steps hold `index + 1` requests. They never grow.
+    paces: Vec<Pace>,
+}
+
+/// What a token takes of a host's time.
+#[derive(Clone, Copy, Debug)]
+struct Pace {
+    /// Seconds in each layer.
+    layer: f64,
+    /// Seconds in norm, head and sampling, for the last stage.
+    head: f64,
 }
 
 impl Capacity {
@@ -112,29 +119,32 @@ impl Capacity {
     /// Prompt tokens cost what a prefill chunk costs, output tokens what a decode step costs,
     /// shared by its requests; a token of the workload costs their mean. Between measured points
     /// times are interpolated, before the first a step costs as much as the first, and past the last
-    /// no further gain is assumed. A larger step is never taken to be faster than a smaller one.
+    /// no further gain is assumed. A larger step is never taken to be faster than a smaller one. The
+    /// head was measured with one request; like a layer it reads its weights once a step, so that it
+    /// is taken to gain from more requests as a layer does.
     pub fn new(memory: Bytes, profile: &Profile, workload: Workload) -> Result<Self, Exclusion> {
         profile.check()?;
         let prompt = f64::from(workload.prompt_tokens);
         let output = f64::from(workload.output_tokens);
         let chunk = workload.prompt_tokens.clamp(1, PREFILL_CHUNK_TOKENS);
         let prefill = step_seconds(&profile.prefill, chunk) / f64::from(chunk);
-        let mut layer_seconds = Vec::new();
-        let mut least = f64::INFINITY;
+        let alone = step_seconds(&profile.decode, 1);
+        let mut paces = Vec::new();
+        let mut least = Pace { layer: f64::INFINITY, head: f64::INFINITY };
         for requests in 1..=BATCH_REQUESTS_MAX {
             let decode = step_seconds(&profile.decode, requests) / f64::from(requests);
-            let seconds = (prompt * prefill + output * decode) / (prompt + output);
-            if !PLAUSIBLE_SECONDS.contains(&seconds) {
-                return Err(Exclusion::Implausible { seconds });
+            let layer = (prompt * prefill + output * decode) / (prompt + output);
+            let head = profile.head_seconds * (decode / alone) * output / (prompt + output);
+            if !PLAUSIBLE_SECONDS.contains(&layer) {
+                return Err(Exclusion::Implausible { seconds: layer });
             }
-            least = least.min(seconds);
-            layer_seconds.push(least);
+            if head.is_nan() || head > *PLAUSIBLE_SECONDS.end() {
+                return Err(Exclusion::Implausible { seconds: profile.head_seconds });
+            }
+            least = Pace { layer: least.layer.min(layer), head: least.head.min(head) };
+            paces.push(least);
         }
-        let head_seconds = profile.head_seconds * output / (prompt + output);
-        if head_seconds > *PLAUSIBLE_SECONDS.end() {
-            return Err(Exclusion::Implausible { seconds: profile.head_seconds });
-        }
-        Ok(Self { memory: memory.0, layer_seconds, head_seconds })
+        Ok(Self { memory: memory.0, paces })
     }
 
     /// Memory for weights and KV together.
@@ -167,19 +177,19 @@ impl Capacity {
         self.present(model, weights).max(1.0) as u32
     }
 
-    /// Seconds per token and layer of a host that is never without a request, and the share of its
-    /// time that it is not: below one if its KV holds too little to keep it busy.
-    fn pace(&self, model: &Model, weights: u64) -> (f64, f64) {
-        let seconds = self.layer_seconds[self.batch(model, weights) as usize - 1];
+    /// Times of a host that is never without a request, and the share of its time that it is not:
+    /// below one if its KV holds too little to keep it busy.
+    fn pace(&self, model: &Model, weights: u64) -> (Pace, f64) {
+        let pace = self.paces[self.batch(model, weights) as usize - 1];
         // KV of one request in one layer is the least that any range leaves.
         let least = 1.0 / f64::from(model.layers);
-        (seconds, self.present(model, weights).clamp(least, 1.0))
+        (pace, self.present(model, weights).clamp(least, 1.0))
     }
 
     /// Seconds that one token takes of the host's time in each layer, if it holds `range`.
     pub fn layer_seconds(&self, model: &Model, range: LayerRange) -> f64 {
-        let (seconds, present) = self.pace(model, model.weights(range));
-        seconds / present
+        let (pace, present) = self.pace(model, model.weights(range));
+        pace.layer / present
     }
 
     /// Least seconds per token and layer that `count` layers anywhere can give, `None` if no such
@@ -189,20 +199,25 @@ impl Capacity {
         let kv = model.kv_token_layer.saturating_mul(u64::from(count));
         let need = weights.saturating_add(kv.saturating_mul(model.reserve_tokens));
         let fits = need <= self.memory && need < u64::MAX;
-        let (seconds, present) = self.pace(model, weights);
-        fits.then_some(seconds / present)
+        let (pace, present) = self.pace(model, weights);
+        fits.then_some(pace.layer / present)
     }
 
     /// Most seconds per token and layer while there is work: decode steps of one request.
     pub fn most_layer_seconds(&self) -> f64 {
-        self.layer_seconds[0]
+        self.paces[0].layer
+    }
+
+    /// The least that the head costs at any batch, in layers.
+    pub fn head_layers(&self) -> f64 {
+        self.paces.iter().map(|it| it.head / it.layer).fold(f64::INFINITY, f64::min)
     }
 
     /// Seconds that a token keeps a holder of `range` busy when it enters at layer `entry`.
     pub fn busy_seconds(&self, model: &Model, range: LayerRange, entry: u32) -> f64 {
-        let head = if range.end() == model.layers { self.head_seconds } else { 0.0 };
-        let (seconds, present) = self.pace(model, model.weights(range));
-        (f64::from(range.end() - entry) * seconds + head) / present
+        let (pace, present) = self.pace(model, model.weights(range));
+        let head = if range.end() == model.layers { pace.head } else { 0.0 };
+        (f64::from(range.end() - entry) * pace.layer + head) / present
     }
 
     /// `T(k)`: tokens/s when every token is charged the whole `range`.
@@ -279,10 +294,11 @@ mod tests {
         let workload = Workload { prompt_tokens: 100, output_tokens: 100 };
         let capacity = Capacity::new(Bytes(0), &profile, workload).expect("a good profile");
         // (100 · 1/100 + 100 · 0.5) / 200, and with two requests to a step (1 + 25) / 200.
-        assert!((capacity.layer_seconds[0] - 0.255).abs() < 1e-12);
-        assert!((capacity.layer_seconds[1] - 0.13).abs() < 1e-12);
-        assert!((capacity.layer_seconds[255] - 0.13).abs() < 1e-12);
-        assert!((capacity.head_seconds - 0.2).abs() < 1e-12);
+        // The head takes 0.4 s for every second token, or for two of them at once.
+        for (index, layer, head) in [(0, 0.255, 0.2), (1, 0.13, 0.1), (255, 0.13, 0.1)] {
+            assert!((capacity.paces[index].layer - layer).abs() < 1e-12);
+            assert!((capacity.paces[index].head - head).abs() < 1e-12);
+        }
     }
 
     #[test]

@@ -19,6 +19,8 @@ const CHANGES_MAX: u32 = 4;
 
 /// Moves per host of one pass.
 const MOVES_PER_HOST: u64 = 1000;
+/// Moves of one pass at most. A judgement takes about ten microseconds with eight hosts.
+const MOVES_MAX: u64 = 5000;
 /// Multiplications of all judgements together, roughly, so that large clusters end too.
 const WORK_MAX: u64 = 300_000_000;
 
@@ -37,7 +39,7 @@ impl Polish {
         let (rows, hops) = (best.placement.len() as u64, hops as u64);
         let judgement = 3 * rows * (rows * rows + hops);
         let moves = WORK_MAX / judgement.max(1) / TEMPERATURES_FIRST.len() as u64;
-        let pass_moves = (MOVES_PER_HOST * rows).min(moves).max(1);
+        let pass_moves = (MOVES_PER_HOST * rows).min(MOVES_MAX).min(moves).max(1);
         Self { current: best.clone(), pass: 0, pass_moves, moves_left: pass_moves }
     }
 

@@ -1,9 +1,9 @@
 //! Instances whose answer is worked out by hand.
 
-use thalweg_wire::{BitsPerSecond, Bytes, End, Epoch, HostId};
+use thalweg_wire::{BitsPerSecond, Bytes, CurvePoint, End, Epoch, HostId};
 
 use super::cluster::{LAYER, check, host, link, planned, problem, range};
-use crate::{Charge, Outcome, Problem, Reason, Search, reweigh};
+use crate::{Charge, Outcome, Problem, Reason, Search, Workload, reweigh};
 
 fn near(value: f64, expected: f64) -> bool {
     (value - expected).abs() <= 1e-3 * expected
@@ -252,4 +252,35 @@ fn kv_and_batch_follow_memory() {
     cluster.hosts[0].memory = Bytes(4 * LAYER + (1000 << 22));
     let assignment = planned(cluster).assignments[0];
     assert_eq!((assignment.kv_tokens, assignment.batch_max), (992, 124));
+}
+
+/// A model of 135 M parameters in F32, with a copy of the embedding as head, on four hosts that hold
+/// half of it each: the sizes of the demo.
+#[test]
+fn a_small_model_spreads_over_four_hosts() {
+    let mut hosts = ["a", "b", "c", "d"].map(|it| host(it, 0.0, 0)).to_vec();
+    for (at, host) in (0_u8..).zip(&mut hosts) {
+        host.memory = Bytes::mib(330);
+        let times = [(1, 0.8e-3), (4, 1.6e-3), (16, 3.2e-3), (128, 16e-3)];
+        let slower = 1.0 + 0.1 * f64::from(at);
+        let curve = |&(tokens, seconds)| CurvePoint { tokens, seconds: seconds * slower };
+        host.profile.decode = times[..3].iter().map(curve).collect();
+        host.profile.prefill = times[2..].iter().map(curve).collect();
+        host.profile.head_seconds = 5e-3;
+    }
+    let mut cluster = problem(30, hosts);
+    cluster.shape.hidden = 576;
+    cluster.shape.layer_bytes = vec![Bytes(14_160_384); 30];
+    cluster.shape.embedding_bytes = Bytes(113_246_208);
+    cluster.shape.head_bytes = Bytes(113_248_512);
+    cluster.shape.kv_bytes_per_token_layer = Bytes(1536);
+    cluster.workload = Workload::default();
+    let solution = planned(cluster);
+    println!(
+        "{:?} {} {} {}",
+        solution.assignments, solution.flow, solution.bound, solution.bottleneck
+    );
+    assert_eq!(solution.assignments.len(), 4);
+    assert!(solution.gap() < 0.25, "{} of {}", solution.flow, solution.bound);
+    assert!(solution.assignments.iter().all(|it| it.kv_tokens >= 384 && it.batch_max >= 8));
 }
