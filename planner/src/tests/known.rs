@@ -276,10 +276,6 @@ fn a_small_model_spreads_over_four_hosts() {
     cluster.shape.kv_bytes_per_token_layer = Bytes(1536);
     cluster.workload = Workload::default();
     let solution = planned(cluster);
-    println!(
-        "{:?} {} {} {}",
-        solution.assignments, solution.flow, solution.bound, solution.bottleneck
-    );
     assert_eq!(solution.assignments.len(), 4);
     assert!(solution.gap() < 0.25, "{} of {}", solution.flow, solution.bound);
     assert!(solution.assignments.iter().all(|it| it.kv_tokens >= 384 && it.batch_max >= 8));
