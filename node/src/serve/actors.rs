@@ -46,7 +46,7 @@ const RETRY: Duration = Duration::from_secs(2);
 /// share one.
 pub(super) fn start(node: &Node) -> Addr<ConductorHost> {
     let clock = Clock::start();
-    let compute = Compute::start({
+    let compute = Compute::start(Arc::clone(&node.metrics), {
         let network = Arc::clone(&node.network);
         move |result| report(&network, result)
     });
@@ -54,7 +54,8 @@ pub(super) fn start(node: &Node) -> Addr<ConductorHost> {
     let journal = &node.journal;
     let world = StageWorld::new(Arc::clone(&node.network), compute.clone(), Arc::clone(&node.load));
     let stage = spawn(&busy, "stage", Stage::new(stage_config(node)), world, clock, journal);
-    let world = GatewayWorld::new(Arc::clone(&node.network), Arc::clone(&node.board));
+    let (network, board) = (Arc::clone(&node.network), Arc::clone(&node.board));
+    let world = GatewayWorld::new(network, board, Arc::clone(&node.metrics));
     let gateway =
         spawn(&calm, "gateway", Gateway::new(gateway_config(node)), world, clock, journal);
     let liveness = Liveness::new(life::patience(node.round_trip));

@@ -11,6 +11,7 @@ use crate::http::{
     ClusterStatus, HopStatus, HostState, HostStatus, LinkStatus, Loading, Phase, PlanStatus,
     VERSION, end_name,
 };
+use crate::metrics::Metrics;
 
 /// The latest of everything worth showing.
 #[derive(Debug)]
@@ -101,6 +102,20 @@ impl Board {
     /// Describes the cluster; `heard` tells whether a host is heard.
     pub fn status(&self, heard: impl Fn(HostId) -> HostState) -> ClusterStatus {
         self.look(|state| self.describe(state, heard))
+    }
+
+    /// Sets the gauges of the plan in effect, and of this host's part in it.
+    pub fn gauge(&self, me: HostId, kv_free_tokens: u64, metrics: &Metrics) {
+        self.look(|state| {
+            let Some(placed) = state.registry.active() else { return };
+            let plan = &placed.plan;
+            metrics.plan_epoch.set(i64::try_from(state.active.0).unwrap_or(i64::MAX));
+            metrics.plan_flow.set(plan.flow);
+            metrics.plan_bound.set(plan.bound);
+            let kv_tokens = plan.assignment(me).map_or(0, |it| it.kv_tokens).max(1);
+            let used = 1.0 - kv_free_tokens as f64 / kv_tokens as f64;
+            metrics.kv_cache_usage.set(used.clamp(0.0, 1.0));
+        });
     }
 
     fn describe(&self, state: &State, heard: impl Fn(HostId) -> HostState) -> ClusterStatus {

@@ -1,13 +1,16 @@
 //! The compute thread: owns the loaded layers, runs one step at a time.
 
 use std::collections::BTreeMap;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::thread;
+use std::time::Instant;
 
 use bytes::Bytes;
 use thalweg_core::stage::{StepInput, StepItem, Want};
 use thalweg_engine::{Input, Item, Output, Shard};
 use thalweg_wire::Epoch;
+
+use crate::metrics::Metrics;
 
 /// Jobs that may wait: a step, and the few loads and frees around a change of plan.
 const JOBS_MAX: usize = 64;
@@ -74,11 +77,11 @@ impl Compute {
     /// # Panics
     ///
     /// If the operating system refuses a thread.
-    pub fn start(done: impl Fn(StepResult) + Send + 'static) -> Self {
+    pub fn start(metrics: Arc<Metrics>, done: impl Fn(StepResult) + Send + 'static) -> Self {
         let (sender, jobs) = mpsc::sync_channel(JOBS_MAX);
         let thread = thread::Builder::new().name("compute".to_owned());
         let _detached_until_the_senders_go = thread
-            .spawn(move || run(&jobs, done))
+            .spawn(move || run(&jobs, &metrics, done))
             .expect("a process that cannot start a thread cannot serve");
         Self(sender)
     }
@@ -94,7 +97,7 @@ impl Compute {
     }
 }
 
-fn run(jobs: &mpsc::Receiver<Job>, done: impl Fn(StepResult)) {
+fn run(jobs: &mpsc::Receiver<Job>, metrics: &Metrics, done: impl Fn(StepResult)) {
     let mut shards: BTreeMap<Epoch, Box<Shard>> = BTreeMap::new();
     for job in jobs {
         match job {
@@ -104,7 +107,13 @@ fn run(jobs: &mpsc::Receiver<Job>, done: impl Fn(StepResult)) {
             Job::Free(epoch) => {
                 shards.remove(&epoch);
             }
-            Job::Step(work) => done(step(&mut shards, &work)),
+            Job::Step(work) => {
+                let started = Instant::now();
+                let result = step(&mut shards, &work);
+                metrics.shard_busy.inc_by(started.elapsed().as_secs_f64());
+                metrics.shard_steps.inc();
+                done(result);
+            }
         }
     }
 }

@@ -12,6 +12,7 @@ use super::network::Network;
 use super::stage::open_frame;
 use crate::generate::{Rejection, TokenEvent};
 use crate::host::{Keep, Perform};
+use crate::metrics::Metrics;
 
 /// A client's stream and the ticket it goes by.
 #[derive(Debug)]
@@ -27,13 +28,14 @@ pub struct Stream {
 pub struct GatewayWorld {
     network: Arc<Network>,
     board: Arc<Board>,
+    metrics: Arc<Metrics>,
     streams: HashMap<u64, mpsc::Sender<TokenEvent>>,
 }
 
 impl GatewayWorld {
     /// Creates the world of a gateway without streams.
-    pub fn new(network: Arc<Network>, board: Arc<Board>) -> Self {
-        Self { network, board, streams: HashMap::new() }
+    pub fn new(network: Arc<Network>, board: Arc<Board>, metrics: Arc<Metrics>) -> Self {
+        Self { network, board, metrics, streams: HashMap::new() }
     }
 
     /// Tells a stream. A closed one belongs to a client that left; its cancel is on the way.
@@ -57,6 +59,10 @@ impl Perform<Gateway> for GatewayWorld {
         match effect {
             Effect::SendOpen { to, open, tokens } => {
                 self.board.routed(&open.route);
+                if tokens.len() > open.prompt_tokens as usize {
+                    self.metrics.failovers.inc();
+                    self.metrics.replayed_tokens.inc_by(tokens.len() as u64);
+                }
                 self.network.send(to, open_frame(open, &tokens));
             }
             Effect::SendRelease { to, release } => {

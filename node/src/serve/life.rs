@@ -12,6 +12,7 @@ use super::board::Board;
 use super::network::Network;
 use super::stage::Load;
 use crate::host::{Deliver, Perform, post};
+use crate::metrics::{Metrics, PeerLabels};
 
 /// Interval of heartbeats.
 const HEARTBEAT: Duration = Duration::from_millis(200);
@@ -57,8 +58,23 @@ impl Perform<Liveness> for LifeWorld {
     }
 }
 
+/// What heartbeats are made of.
+pub struct Pulse {
+    /// This host.
+    pub me: HostId,
+    /// Where they go.
+    pub network: Arc<Network>,
+    /// How busy the stage is.
+    pub load: Arc<Load>,
+    /// Which plan is in effect.
+    pub board: Arc<Board>,
+    /// Brought up to date with every beat.
+    pub metrics: Arc<Metrics>,
+}
+
 /// Sends heartbeats to every peer and to this host itself, for as long as the process lives.
-pub async fn beat(me: HostId, network: Arc<Network>, load: Arc<Load>, board: Arc<Board>) {
+pub async fn beat(pulse: Pulse) {
+    let Pulse { me, network, load, board, metrics } = pulse;
     let mut ticks = tokio::time::interval(HEARTBEAT);
     loop {
         ticks.tick().await;
@@ -69,9 +85,16 @@ pub async fn beat(me: HostId, network: Arc<Network>, load: Arc<Load>, board: Arc
         };
         let frame = Frame::bare(Message::Heartbeat(beat));
         network.send(me, frame.clone());
-        let peers = network.transport().map(|it| it.peers()).unwrap_or_default();
-        for peer in peers {
+        let transport = network.transport();
+        let peers = transport.map(|it| it.peers()).unwrap_or_default();
+        for peer in &peers {
             network.send(peer.host, frame.clone());
+            if let Some(round_trip) = transport.and_then(|it| it.round_trip(peer.host)) {
+                let labels = PeerLabels { peer: peer.name.clone() };
+                metrics.link_round_trip.get_or_create(&labels).set(round_trip.as_secs_f64());
+            }
         }
+        metrics.hosts_alive.set(i64::try_from(peers.len()).unwrap_or(i64::MAX - 1) + 1);
+        board.gauge(me, beat.kv_free_tokens, &metrics);
     }
 }

@@ -46,6 +46,7 @@ pub(super) struct Node {
     pub load: Arc<Load>,
     pub seat: Seat,
     pub journal: Arc<Journal>,
+    pub metrics: Arc<Metrics>,
     /// Told whenever a link comes up.
     pub linked: Arc<Notify>,
 }
@@ -58,13 +59,13 @@ pub(super) async fn run(prepared: Prepared) -> Result<(), Advice> {
     let stop = Arc::new(Notify::new());
     let serving = node.open_api(Arc::clone(&stop)).await?;
     let consensus = group::join(&node, &conductor).await?;
-    let beat = life::beat(
-        node.me,
-        Arc::clone(&node.network),
-        Arc::clone(&node.load),
-        Arc::clone(&node.board),
-    );
-    let beating = tokio::spawn(beat);
+    let beating = tokio::spawn(life::beat(life::Pulse {
+        me: node.me,
+        network: Arc::clone(&node.network),
+        load: Arc::clone(&node.load),
+        board: Arc::clone(&node.board),
+        metrics: Arc::clone(&node.metrics),
+    }));
     let measuring = tokio::spawn(node.measure(&transport, conductor));
     wait_for_stop().await;
     tracing::info!("stopping");
@@ -89,6 +90,7 @@ impl Node {
         let board = Board::new(identity.cluster, config.name.clone(), shape.clone());
         let board = Arc::new(board);
         let journal = Journal::new(config.journal_tokens);
+        let metrics = Metrics::new(&shape.name, &config.name);
         let node = Self {
             me,
             incarnation: wall_clock_us(),
@@ -104,6 +106,7 @@ impl Node {
             load: Arc::default(),
             seat: Seat::default(),
             journal: Arc::new(journal),
+            metrics,
             linked: Arc::default(),
         };
         (node, credentials)
@@ -152,7 +155,7 @@ impl Node {
         let text = ModelText::from_source(&self.source)
             .map_err(|source| Advice::new("the model's tokenizer cannot be used", source))?;
         let models = match self.config.api.served_model_name.as_slice() {
-            [] => vec![served_name(&self.config.model)],
+            [] => vec![self.shape.name.clone()],
             names => names.to_vec(),
         };
         let api = Api::new(ApiConfig {
@@ -162,7 +165,7 @@ impl Node {
             context_tokens: self.shape.context_tokens,
             keys: ApiKeys::new(self.config.api.keys.iter().cloned()),
             status: links::status(&self.board, &self.network),
-            metrics: Metrics::new(&self.shape.name, &self.config.name),
+            metrics: Arc::clone(&self.metrics),
         });
         publish(&self.config.data, "api", &address.to_string())?;
         tracing::info!(name = self.config.name, api = %address, "host is up");
@@ -189,16 +192,6 @@ impl Node {
         let (source, threads) = (Arc::clone(&self.source), self.threads);
         let (network, linked) = (Arc::clone(&self.network), Arc::clone(&self.linked));
         measure::everything(source, threads, record, network, conductor, linked)
-    }
-}
-
-/// Returns the name users ask for: what the operator called the model, without folder and ending
-/// if that is a file's name.
-fn served_name(model: &str) -> String {
-    let path = Path::new(model);
-    match path.file_stem() {
-        Some(stem) if path.exists() => stem.to_string_lossy().into_owned(),
-        _ => model.to_owned(),
     }
 }
 
