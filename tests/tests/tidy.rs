@@ -87,9 +87,10 @@ fn functions(text: &str) -> Vec<(String, usize)> {
     for (at, line) in lines.iter().enumerate() {
         let trimmed = line.trim_start();
         let indent = line.len() - trimmed.len();
-        let is_function = ["fn ", "pub fn ", "async fn ", "pub async fn ", "const fn ", "pub const fn "]
-            .iter()
-            .any(|start| trimmed.starts_with(start));
+        let is_function =
+            ["fn ", "pub fn ", "async fn ", "pub async fn ", "const fn ", "pub const fn "]
+                .iter()
+                .any(|start| trimmed.starts_with(start));
         if !is_function {
             continue;
         }

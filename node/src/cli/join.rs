@@ -121,8 +121,8 @@ fn enrol(args: &JoinArgs, credentials: &std::path::Path) -> Result<HostIdentity,
             .hint("`thalweg certs join-token` on the authority's host prints a new token.")
     };
     let (name, region) = (args.name.as_deref(), args.region.as_deref());
-    let enrolment = Enrolment::begin(&token, name, region, credentials, serve::now())
-        .map_err(refused)?;
+    let enrolment =
+        Enrolment::begin(&token, name, region, credentials, serve::now()).map_err(refused)?;
     let request = bytes::Bytes::copy_from_slice(enrolment.request());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|source| Advice::new("cannot start", source))?;
