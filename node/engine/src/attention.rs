@@ -4,163 +4,245 @@
 //! out[row, head] = sum over p of softmax_p(scale * q[row, head] . k[p, head / group]) * v[p, head / group]
 //! ```
 //!
-//! `p` runs over the positions the row may see, in order. Each row is computed by itself from the
-//! blocks of its request, so neither its neighbours in the batch nor the cut of a prompt into
-//! chunks changes a bit of its result.
+//! `p` runs over the positions the row may see, in order. Up to eight pairs of row and head that
+//! share a key head form a tile, so that keys and values are read once for all of them; but each
+//! pair's sums are its own. Neither its neighbours in the batch nor the cut of a prompt into chunks
+//! changes a bit of its result.
 
 use std::ops::Range;
 
 use crate::exp::exp;
-use crate::kv::{BLOCK_TOKENS, LayerCache};
-use crate::simd::{Kernel, dispatch, multiply_add};
+use crate::kv::{BLOCK_TOKENS, LANES, LayerCache};
+use crate::simd::{Kernel, dispatch};
+use crate::tile::{TILE_ROWS, Tile};
 use crate::workers::Workers;
 
-/// Partial sums of a dot product: one of the widest vectors. Fixed, so that every processor with
-/// fused multiply-add adds in the same order.
-const LANES: usize = 16;
-
-/// Which heads there are, and what one of them sees.
+/// How many query heads there are, and what they see.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Heads {
-    /// Query heads.
-    pub(crate) query: usize,
-    /// Key and value heads; divides `query`.
-    pub(crate) kv: usize,
-    /// Values of one head.
-    pub(crate) size: usize,
+pub(crate) struct View {
+    /// Query heads; a multiple of the key heads.
+    pub(crate) heads: usize,
     /// Multiplies the products of queries and keys.
     pub(crate) scale: f32,
     /// Positions seen, the row's own included; `None` sees all.
     pub(crate) window: Option<usize>,
 }
 
-/// A row of the batch: where it stands in its request, and the blocks of that request.
+/// Consecutive rows of a batch that belong to one request.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Place<'a> {
+pub(crate) struct Span<'a> {
     /// Blocks of the request, in order of position.
     pub(crate) blocks: &'a [u32],
-    /// Position of the row's token.
-    pub(crate) position: usize,
+    /// Position of the first row.
+    pub(crate) first_position: usize,
+    /// Number of rows.
+    pub(crate) count: usize,
 }
 
-/// Attends from each row of `queries` (all heads of a row are neighbours) to the cached tokens up
-/// to and including the row's own. Returns one row of all heads per row.
+/// Attends from each row of `queries` (all heads of a row side by side) to the cached tokens up to
+/// and including the row's own. Returns one row of all heads per row.
 pub(crate) fn attend(
     queries: &[f32],
-    places: &[Place<'_>],
+    spans: &[Span<'_>],
     cache: &LayerCache,
-    heads: Heads,
+    view: View,
     workers: &Workers,
 ) -> Vec<f32> {
-    let width = heads.query * heads.size;
-    assert_eq!(queries.len(), places.len() * width, "one row of queries per place");
-    assert_eq!(cache.width(), heads.kv * heads.size, "cache holds the same heads");
-    let group_width = width / heads.kv;
-    let mut out = vec![0.0; queries.len()];
-    if out.is_empty() {
-        return out;
+    let head_size = cache.head_size();
+    let rows: usize = spans.iter().map(|it| it.count).sum();
+    assert_eq!(queries.len(), rows * view.heads * head_size, "one row of queries per row");
+    let tasks = tasks(spans, cache, view);
+    let task_lines = TILE_ROWS * head_size.div_ceil(LANES);
+    let mut attended = vec![0.0; tasks.len() * task_lines * LANES];
+    if tasks.is_empty() {
+        return attended;
     }
-    workers.split(&mut out, group_width, |first, out| {
-        let queries = &queries[first * group_width..][..out.len()];
-        dispatch(Groups { queries, places, cache, heads, first, out });
+    workers.split(&mut attended, task_lines * LANES, |first, out| {
+        let out = out.as_chunks_mut().0;
+        dispatch(Attention { queries, tasks: &tasks[first..], cache, view, task_lines, out });
     });
+    let mut out = vec![0.0; queries.len()];
+    for (task, attended) in tasks.iter().zip(attended.chunks_exact(task_lines * LANES)) {
+        for pair in 0..task.pairs {
+            let out = &mut out[task.query(pair, view, cache)];
+            for (part, out) in out.chunks_mut(LANES).enumerate() {
+                let line = &attended[(part * TILE_ROWS + pair) * LANES..];
+                out.copy_from_slice(&line[..out.len()]);
+            }
+        }
+    }
     out
 }
 
-/// Some groups of query heads that share a key head, numbered row by row.
-struct Groups<'a> {
-    queries: &'a [f32],
-    places: &'a [Place<'a>],
-    cache: &'a LayerCache,
-    heads: Heads,
-    first: usize,
-    out: &'a mut [f32],
+/// A tile of pairs of one request that share a key head. Pairs count the heads of the first row,
+/// then those of the second.
+#[derive(Clone, Copy, Debug)]
+struct Task<'a> {
+    span: Span<'a>,
+    /// Row of the batch at which the span starts.
+    first_row: usize,
+    kv_head: usize,
+    first_pair: usize,
+    pairs: usize,
 }
 
-impl Kernel for Groups<'_> {
+fn tasks<'a>(spans: &[Span<'a>], cache: &LayerCache, view: View) -> Vec<Task<'a>> {
+    let mut tasks = Vec::new();
+    let mut first_row = 0;
+    for &span in spans {
+        let all = span.count * view.heads / cache.kv_heads();
+        for kv_head in 0..cache.kv_heads() {
+            for first_pair in (0..all).step_by(TILE_ROWS) {
+                let pairs = TILE_ROWS.min(all - first_pair);
+                tasks.push(Task { span, first_row, kv_head, first_pair, pairs });
+            }
+        }
+        first_row += span.count;
+    }
+    tasks
+}
+
+impl Task<'_> {
+    /// Where the query of a pair is in the batch.
+    fn query(&self, pair: usize, view: View, cache: &LayerCache) -> Range<usize> {
+        let group = view.heads / cache.kv_heads();
+        let (row, head) = ((self.first_pair + pair) / group, (self.first_pair + pair) % group);
+        let index = (self.first_row + row) * view.heads + self.kv_head * group + head;
+        index * cache.head_size()..(index + 1) * cache.head_size()
+    }
+
+    /// The positions a pair sees.
+    fn seen(&self, pair: usize, view: View, cache: &LayerCache) -> Range<usize> {
+        let group = view.heads / cache.kv_heads();
+        let end = self.span.first_position + (self.first_pair + pair) / group + 1;
+        view.window.map_or(0, |it| end.saturating_sub(it))..end
+    }
+}
+
+/// Some tasks, and where their results go.
+struct Attention<'a> {
+    queries: &'a [f32],
+    tasks: &'a [Task<'a>],
+    cache: &'a LayerCache,
+    view: View,
+    task_lines: usize,
+    out: &'a mut [[f32; LANES]],
+}
+
+impl Kernel for Attention<'_> {
     type Output = ();
 
     #[inline(always)]
     fn run<const FMA: bool, const WIDE: bool>(self) {
-        let Heads { query, kv, size, .. } = self.heads;
-        let group_width = query / kv * size;
-        let mut scores = Vec::new();
-        let queries = self.queries.chunks_exact(group_width);
-        for (index, (query, out)) in queries.zip(self.out.chunks_exact_mut(group_width)).enumerate()
-        {
-            let group = self.first + index;
-            let seen = Seen::new(self.places[group / kv], self.heads.window);
-            let column = group % kv * size..(group % kv + 1) * size;
-            let heads = query.chunks_exact(size).zip(out.chunks_exact_mut(size));
-            for (query, out) in heads {
-                scores.clear();
-                seen.for_each(self.cache.width(), |block, token| {
-                    let key = &self.cache.block_keys(block)[token..][column.clone()];
-                    scores.push(dot::<FMA>(query, key) * self.heads.scale);
-                });
-                softmax::<FMA>(&mut scores);
-                let mut weights = scores.iter();
-                seen.for_each(self.cache.width(), |block, token| {
-                    let value = &self.cache.block_values(block)[token..][column.clone()];
-                    let weight = weights.next().copied().unwrap_or(0.0);
-                    for (out, &value) in out.iter_mut().zip(value) {
-                        *out = multiply_add::<FMA>(weight, value, *out);
-                    }
-                });
+        let mut scores = Scores::default();
+        for (task, out) in self.tasks.iter().zip(self.out.chunks_exact_mut(self.task_lines)) {
+            let seen = |pair| task.seen(pair, self.view, self.cache);
+            scores.reset(seen(0).start, seen(task.pairs - 1).end, task.pairs);
+            let query = |pair| &self.queries[task.query(pair, self.view, self.cache)];
+            let queries = Tile::new(task.pairs, query);
+            for (block, out) in scores.blocks(task.span.blocks) {
+                let keys = self.cache.keys(block, task.kv_head);
+                queries.multiply::<LANES, FMA, WIDE>(keys.iter(), out);
+            }
+            for pair in 0..task.pairs {
+                scores.weigh::<FMA>(pair, seen(pair), self.view.scale);
+            }
+            for (block, weights) in scores.weights(task.span.blocks) {
+                let values = self.cache.values(block, task.kv_head).chunks_exact(BLOCK_TOKENS);
+                for (out, values) in out.chunks_exact_mut(TILE_ROWS).zip(values) {
+                    weights.multiply::<LANES, FMA, WIDE>(values.iter(), &mut out[..task.pairs]);
+                }
             }
         }
     }
 }
 
-/// The positions a row sees.
-struct Seen<'a> {
-    blocks: &'a [u32],
-    positions: Range<usize>,
+/// Scores of a tile, then weights: a line of tokens per block and pair.
+#[derive(Default)]
+struct Scores {
+    first_block: usize,
+    end: usize,
+    pairs: usize,
+    lines: Vec<[f32; LANES]>,
 }
 
-impl<'a> Seen<'a> {
+impl Scores {
+    /// Makes room for `pairs` pairs that together see the positions `start..end`.
     #[inline(always)]
-    fn new(place: Place<'a>, window: Option<usize>) -> Self {
-        let end = place.position + 1;
-        let first = window.map_or(0, |it| end.saturating_sub(it));
-        Self { blocks: place.blocks, positions: first..end }
+    fn reset(&mut self, start: usize, end: usize, pairs: usize) {
+        let first_block = start / BLOCK_TOKENS;
+        let blocks = end.div_ceil(BLOCK_TOKENS) - first_block;
+        (self.first_block, self.end, self.pairs) = (first_block, end, pairs);
+        self.lines.clear();
+        self.lines.resize(blocks * pairs, [0.0; LANES]);
     }
 
-    /// Calls `visit(block, offset)` for each position in order, with the offset of the token's row
-    /// in its block if rows are `width` values.
+    /// Each block that is seen, with its lines.
     #[inline(always)]
-    fn for_each(&self, width: usize, mut visit: impl FnMut(u32, usize)) {
-        let Range { start, end } = self.positions;
-        for (index, &block) in self
-            .blocks
-            .iter()
-            .enumerate()
-            .take(end.div_ceil(BLOCK_TOKENS))
-            .skip(start / BLOCK_TOKENS)
-        {
-            let base = index * BLOCK_TOKENS;
-            for token in start.saturating_sub(base)..BLOCK_TOKENS.min(end - base) {
-                visit(block, token * width);
+    fn blocks(&mut self, table: &[u32]) -> impl Iterator<Item = (u32, &mut [[f32; LANES]])> {
+        let table = table[self.first_block..].iter().copied();
+        table.zip(self.lines.chunks_exact_mut(self.pairs))
+    }
+
+    /// Turns the scores of a pair into weights that add up to one, and to zero where it sees nothing.
+    #[inline(always)]
+    fn weigh<const FMA: bool>(&mut self, pair: usize, seen: Range<usize>, scale: f32) {
+        let mut max = [f32::NEG_INFINITY; LANES];
+        for (line, seen) in self.lines_of(pair, &seen) {
+            line.iter_mut().for_each(|it| *it *= scale);
+            mask(line, seen, f32::NEG_INFINITY);
+            for (max, &score) in max.iter_mut().zip(&*line) {
+                *max = max.max(score);
             }
         }
+        let max = max.into_iter().fold(f32::NEG_INFINITY, f32::max);
+        let mut sum = [0.0; LANES];
+        for (line, seen) in self.lines_of(pair, &seen) {
+            line.iter_mut().for_each(|it| *it = exp::<FMA>(*it - max));
+            mask(line, seen, 0.0);
+            for (sum, &weight) in sum.iter_mut().zip(&*line) {
+                *sum += weight;
+            }
+        }
+        let factor = 1.0 / tree_sum(sum);
+        for (line, _) in self.lines_of(pair, &seen) {
+            line.iter_mut().for_each(|it| *it *= factor);
+        }
+    }
+
+    /// The lines of a pair, each with the tokens of its block that are in `seen`.
+    #[inline(always)]
+    fn lines_of(
+        &mut self,
+        pair: usize,
+        seen: &Range<usize>,
+    ) -> impl Iterator<Item = (&mut [f32; LANES], Range<usize>)> {
+        let bases = (self.first_block * BLOCK_TOKENS..).step_by(BLOCK_TOKENS);
+        let inside = |position: usize, base| position.saturating_sub(base).min(BLOCK_TOKENS);
+        let lines = self.lines.iter_mut().skip(pair).step_by(self.pairs).zip(bases);
+        lines.map(move |(line, base)| (line, inside(seen.start, base)..inside(seen.end, base)))
+    }
+
+    /// Each block that is seen, with the weights of its tokens. Slots past the last token seen are
+    /// left out: what another request left there may not be a number.
+    #[inline(always)]
+    fn weights(&self, table: &[u32]) -> impl Iterator<Item = (u32, Tile)> {
+        let lines = self.lines.chunks_exact(self.pairs);
+        table[self.first_block..].iter().zip(lines).enumerate().map(|(index, (&block, lines))| {
+            let base = (self.first_block + index) * BLOCK_TOKENS;
+            let tokens = BLOCK_TOKENS.min(self.end - base);
+            (block, Tile::new(self.pairs, |pair| &lines[pair][..tokens]))
+        })
     }
 }
 
-/// `a . b`, summed in [`LANES`] lanes that are then added in a fixed tree.
+/// Overwrites what is outside `seen`.
 #[inline(always)]
-fn dot<const FMA: bool>(a: &[f32], b: &[f32]) -> f32 {
-    let (a, a_rest) = a.as_chunks::<LANES>();
-    let (b, b_rest) = b.as_chunks::<LANES>();
-    let mut lanes = [0.0; LANES];
-    for (a, b) in a.iter().zip(b) {
-        for ((lane, &a), &b) in lanes.iter_mut().zip(a).zip(b) {
-            *lane = multiply_add::<FMA>(a, b, *lane);
-        }
+fn mask(line: &mut [f32; LANES], seen: Range<usize>, value: f32) {
+    if seen.len() < LANES {
+        line[..seen.start].fill(value);
+        line[seen.end..].fill(value);
     }
-    for ((lane, &a), &b) in lanes.iter_mut().zip(a_rest).zip(b_rest) {
-        *lane = multiply_add::<FMA>(a, b, *lane);
-    }
-    tree_sum(lanes)
 }
 
 /// Adds lane `i` and lane `i + half` until one is left.
@@ -176,77 +258,55 @@ fn tree_sum(mut lanes: [f32; LANES]) -> f32 {
     lanes[0]
 }
 
-/// Turns scores into weights that add up to one.
-#[inline(always)]
-fn softmax<const FMA: bool>(scores: &mut [f32]) {
-    let max = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let mut lanes = [0.0; LANES];
-    let (chunks, rest) = scores.as_chunks_mut::<LANES>();
-    for chunk in chunks {
-        for (lane, score) in lanes.iter_mut().zip(chunk) {
-            *score = exp::<FMA>(*score - max);
-            *lane += *score;
-        }
-    }
-    for (lane, score) in lanes.iter_mut().zip(rest) {
-        *score = exp::<FMA>(*score - max);
-        *lane += *score;
-    }
-    let factor = 1.0 / tree_sum(lanes);
-    scores.iter_mut().for_each(|it| *it *= factor);
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const HEADS: Heads = Heads { query: 4, kv: 2, size: 24, scale: 0.2, window: None };
+    const KV_HEADS: usize = 2;
+    const SIZE: usize = 24;
+    const VIEW: View = View { heads: 6, scale: 0.2, window: None };
 
-    fn cache_with(tokens: usize, blocks: &[u32]) -> LayerCache {
-        let mut random = fastrand::Rng::with_seed(1);
-        let width = HEADS.kv * HEADS.size;
-        let mut cache = LayerCache::new(8, width);
-        for position in 0..tokens {
-            let mut row = || (0..width).map(|_| random.f32() - 0.5).collect::<Vec<_>>();
-            cache.write(crate::kv::slot(blocks, position), &row(), &row());
+    fn values(count: usize, seed: u64) -> Vec<f32> {
+        let mut random = fastrand::Rng::with_seed(seed);
+        (0..count).map(|_| random.f32() * 4.0 - 2.0).collect()
+    }
+
+    /// Keys and values of 60 tokens, and a cache that holds them in `blocks`. Other slots hold NaN.
+    fn cached(blocks: &[u32]) -> (Vec<Vec<f32>>, Vec<Vec<f32>>, LayerCache) {
+        let width = KV_HEADS * SIZE;
+        let rows = |seed| values(60 * width, seed).chunks(width).map(<[f32]>::to_vec).collect();
+        let (keys, values): (Vec<Vec<f32>>, Vec<Vec<f32>>) = (rows(1), rows(2));
+        let mut cache = LayerCache::new(8, KV_HEADS, SIZE);
+        for position in 0..8 * BLOCK_TOKENS {
+            let nan = vec![f32::NAN; width];
+            cache.write(&[0, 1, 2, 3, 4, 5, 6, 7], position, &nan, &nan);
         }
-        cache
+        for (position, (key, value)) in keys.iter().zip(&values).enumerate() {
+            cache.write(blocks, position, key, value);
+        }
+        (keys, values, cache)
     }
 
-    fn queries(rows: usize) -> Vec<f32> {
-        let mut random = fastrand::Rng::with_seed(2);
-        (0..rows * HEADS.query * HEADS.size).map(|_| random.f32() * 4.0 - 2.0).collect()
-    }
-
-    /// The definition, in double precision, for one head of one row.
+    /// The definition, in double precision, for one head of the row at `position`.
     fn defined(
         query: &[f32],
-        cache: &LayerCache,
-        place: Place<'_>,
+        (keys, values): (&[Vec<f32>], &[Vec<f32>]),
         head: usize,
-        window: Option<usize>,
+        seen: Range<usize>,
     ) -> Vec<f64> {
-        let column = head / (HEADS.query / HEADS.kv) * HEADS.size;
-        let first = window.map_or(0, |it| (place.position + 1).saturating_sub(it));
-        let at = |rows: &[f32], position: usize| {
-            let start = position % BLOCK_TOKENS * cache.width() + column;
-            rows[start..start + HEADS.size].iter().map(|&it| f64::from(it)).collect::<Vec<_>>()
+        let column = head / (VIEW.heads / KV_HEADS) * SIZE;
+        let weight = |key: &Vec<f32>| {
+            let pairs = key[column..column + SIZE].iter().zip(query);
+            let product: f64 = pairs.map(|(&k, &q)| f64::from(k) * f64::from(q)).sum();
+            (product * f64::from(VIEW.scale)).exp()
         };
-        let block = |position: usize| place.blocks[position / BLOCK_TOKENS];
-        let positions = first..=place.position;
-        let weights: Vec<f64> = positions
-            .clone()
-            .map(|p| {
-                let key = at(cache.block_keys(block(p)), p);
-                let product: f64 = key.iter().zip(query).map(|(k, &q)| k * f64::from(q)).sum();
-                (product * f64::from(HEADS.scale)).exp()
-            })
-            .collect();
+        let weights: Vec<f64> = keys[seen.clone()].iter().map(weight).collect();
         let total: f64 = weights.iter().sum();
-        let mut out = vec![0.0; HEADS.size];
-        for (weight, p) in weights.iter().zip(positions) {
-            let value = at(cache.block_values(block(p)), p);
-            out.iter_mut().zip(value).for_each(|(out, value)| *out += weight / total * value);
+        let mut out = vec![0.0; SIZE];
+        for (weight, value) in weights.iter().zip(&values[seen]) {
+            for (out, &value) in out.iter_mut().zip(&value[column..]) {
+                *out += weight / total * f64::from(value);
+            }
         }
         out
     }
@@ -254,34 +314,42 @@ mod tests {
     #[test]
     fn attention_matches_its_definition_with_and_without_a_window() {
         let workers = Workers::new(2).expect("threads start");
-        let blocks = [5, 0, 7];
-        let cache = cache_with(40, &blocks);
-        let places: Vec<Place> =
-            [0, 15, 16, 39].map(|position| Place { blocks: &blocks, position }).to_vec();
-        let queries = queries(places.len());
-        for window in [None, Some(1), Some(10), Some(100)] {
-            let found = attend(&queries, &places, &cache, Heads { window, ..HEADS }, &workers);
-            let heads = queries.chunks(HEADS.size).zip(found.chunks(HEADS.size));
-            for (index, (query, found)) in heads.enumerate() {
-                let (place, head) = (places[index / HEADS.query], index % HEADS.query);
-                let expected = defined(query, &cache, place, head, window);
-                for (found, expected) in found.iter().zip(expected) {
-                    assert!((f64::from(*found) - expected).abs() < 1e-5, "{found} {expected}");
+        let blocks = [5, 0, 7, 2];
+        let (keys, values_, cache) = cached(&blocks);
+        for (first_position, count) in [(0, 1), (0, 60), (15, 2), (40, 11), (59, 1)] {
+            let queries = values(count * VIEW.heads * SIZE, 3);
+            let span = Span { blocks: &blocks, first_position, count };
+            for window in [None, Some(1), Some(10), Some(100)] {
+                let view = View { window, ..VIEW };
+                let found = attend(&queries, &[span], &cache, view, &workers);
+                let heads = queries.chunks(SIZE).zip(found.chunks(SIZE));
+                for (index, (query, found)) in heads.enumerate() {
+                    let end = first_position + index / VIEW.heads + 1;
+                    let seen = window.map_or(0, |it| end.saturating_sub(it))..end;
+                    let expected = defined(query, (&keys, &values_), index % VIEW.heads, seen);
+                    for (found, expected) in found.iter().zip(expected) {
+                        assert!((f64::from(*found) - expected).abs() < 1e-5, "{found} {expected}");
+                    }
                 }
             }
         }
     }
 
     #[test]
-    fn block_numbers_and_neighbours_change_no_bit() {
+    fn block_numbers_neighbours_and_cuts_change_no_bit() {
         let workers = Workers::new(1).expect("no thread");
-        let (here, there) = ([5, 0, 7], [1, 2, 3]);
-        let (cache, moved) = (cache_with(40, &here), cache_with(40, &there));
-        let queries = queries(2);
-        let place = |position, blocks| Place { blocks, position };
-        let both = attend(&queries, &[place(20, &here), place(39, &here)], &cache, HEADS, &workers);
-        let second = &queries[queries.len() / 2..];
-        let alone = attend(second, &[place(39, &there)], &moved, HEADS, &workers);
-        assert_eq!(both[queries.len() / 2..], alone);
+        let (here, there) = ([5, 0, 7, 2], [1, 2, 3, 6]);
+        let ((.., cache), (.., moved)) = (cached(&here), cached(&there));
+        let width = VIEW.heads * SIZE;
+        let queries = values(13 * width, 4);
+        let span = |blocks, first_position, count| Span { blocks, first_position, count };
+        let view = View { window: Some(20), ..VIEW };
+        let both = [span(&here, 3, 1), span(&here, 30, 12)];
+        let together = attend(&queries, &both, &cache, view, &workers);
+        for (row, expected) in together[width..].chunks(width).enumerate() {
+            let query = &queries[(1 + row) * width..][..width];
+            let alone = attend(query, &[span(&there, 30 + row, 1)], &moved, view, &workers);
+            assert_eq!(alone, expected);
+        }
     }
 }

@@ -1,54 +1,81 @@
 //! Keys and values of past tokens, in blocks of tokens that requests own by table.
 //!
-//! All memory is set aside at once, zeroed lazily by the operating system: a block costs memory from
-//! its first use on. A block number is valid in every layer of the shard.
+//! ```text
+//! block of one layer:  keys    [kv head][dimension][token]            16 tokens side by side
+//!                      values  [kv head][part][token][dimension]      16 dimensions side by side
+//! ```
+//!
+//! Either way attention reads vectors of 16 and never has to add up the lanes of one. All memory is
+//! set aside at once and zeroed lazily by the operating system: a block costs memory from its first
+//! use on. A block number is valid in every layer of the shard.
 
 /// Tokens of one block.
 pub const BLOCK_TOKENS: usize = 16;
 
+/// Values side by side: the tokens of a block, or as many dimensions of a head.
+pub(crate) const LANES: usize = BLOCK_TOKENS;
+
 /// Keys and values of one layer.
 #[derive(Debug)]
 pub(crate) struct LayerCache {
-    width: usize,
-    keys: Vec<f32>,
-    values: Vec<f32>,
+    kv_heads: usize,
+    head_size: usize,
+    keys: Vec<[f32; LANES]>,
+    values: Vec<[f32; LANES]>,
 }
 
 impl LayerCache {
-    /// Sets aside `blocks` blocks of tokens with `width` key values and as many value values.
-    pub(crate) fn new(blocks: usize, width: usize) -> Self {
-        let len = blocks * BLOCK_TOKENS * width;
-        Self { width, keys: vec![0.0; len], values: vec![0.0; len] }
+    /// Sets aside `blocks` blocks of tokens with `kv_heads` keys and values of `head_size` each.
+    pub(crate) fn new(blocks: usize, kv_heads: usize, head_size: usize) -> Self {
+        let keys = vec![[0.0; LANES]; blocks * kv_heads * head_size];
+        let lines = blocks * kv_heads * head_size.div_ceil(LANES) * BLOCK_TOKENS;
+        Self { kv_heads, head_size, keys, values: vec![[0.0; LANES]; lines] }
     }
 
-    /// Stores the key and value of one token; overwrites what its slot held.
-    pub(crate) fn write(&mut self, slot: usize, key: &[f32], value: &[f32]) {
-        let at = slot * self.width..(slot + 1) * self.width;
-        self.keys[at.clone()].copy_from_slice(key);
-        self.values[at].copy_from_slice(value);
+    /// Stores key and value of the token at `position` of a request that owns `blocks`, all heads
+    /// side by side; overwrites what the slot held.
+    pub(crate) fn write(&mut self, blocks: &[u32], position: usize, key: &[f32], value: &[f32]) {
+        let (block, token) = (blocks[position / BLOCK_TOKENS] as usize, position % BLOCK_TOKENS);
+        let keys = &mut self.keys[block * self.kv_heads * self.head_size..];
+        for (line, &key) in keys.iter_mut().zip(key) {
+            line[token] = key;
+        }
+        let head_lines = self.head_lines();
+        let values = self.values[block * self.kv_heads * head_lines..].chunks_exact_mut(head_lines);
+        for (head, value) in values.zip(value.chunks_exact(self.head_size)) {
+            for (part, value) in head.chunks_exact_mut(BLOCK_TOKENS).zip(value.chunks(LANES)) {
+                part[token][..value.len()].copy_from_slice(value);
+            }
+        }
     }
 
-    /// Values of one token's key over all heads.
-    pub(crate) fn width(&self) -> usize {
-        self.width
-    }
-
-    /// Keys of the tokens in a block, one row of all heads per token.
+    /// Keys of one head in a block: for each dimension the values of all tokens.
     #[inline(always)]
-    pub(crate) fn block_keys(&self, block: u32) -> &[f32] {
-        &self.keys[block as usize * BLOCK_TOKENS * self.width..][..BLOCK_TOKENS * self.width]
+    pub(crate) fn keys(&self, block: u32, head: usize) -> &[[f32; LANES]] {
+        let index = block as usize * self.kv_heads + head;
+        &self.keys[index * self.head_size..][..self.head_size]
     }
 
-    /// Values of the tokens in a block, laid out like the keys.
+    /// Values of one head in a block: for each run of dimensions those of all tokens in turn.
     #[inline(always)]
-    pub(crate) fn block_values(&self, block: u32) -> &[f32] {
-        &self.values[block as usize * BLOCK_TOKENS * self.width..][..BLOCK_TOKENS * self.width]
+    pub(crate) fn values(&self, block: u32, head: usize) -> &[[f32; LANES]] {
+        let index = block as usize * self.kv_heads + head;
+        &self.values[index * self.head_lines()..][..self.head_lines()]
     }
-}
 
-/// The slot of the token at `position` of a request that owns `blocks`.
-pub(crate) fn slot(blocks: &[u32], position: usize) -> usize {
-    blocks[position / BLOCK_TOKENS] as usize * BLOCK_TOKENS + position % BLOCK_TOKENS
+    /// Key and value heads.
+    pub(crate) fn kv_heads(&self) -> usize {
+        self.kv_heads
+    }
+
+    /// Values of one head.
+    pub(crate) fn head_size(&self) -> usize {
+        self.head_size
+    }
+
+    fn head_lines(&self) -> usize {
+        self.head_size.div_ceil(LANES) * BLOCK_TOKENS
+    }
 }
 
 #[cfg(test)]
@@ -57,11 +84,15 @@ mod tests {
 
     #[test]
     fn a_token_is_found_in_its_block() {
-        let mut cache = LayerCache::new(4, 2);
-        let blocks = [3, 1];
-        cache.write(slot(&blocks, 17), &[1.0, 2.0], &[3.0, 4.0]);
-        assert_eq!(cache.block_keys(1)[2..4], [1.0, 2.0]);
-        assert_eq!(cache.block_values(1)[2..4], [3.0, 4.0]);
-        assert!(cache.block_keys(3).iter().all(|&it| it == 0.0));
+        let mut cache = LayerCache::new(4, 2, 20);
+        let row: Vec<f32> = (0..40u8).map(f32::from).collect();
+        let negated: Vec<f32> = row.iter().map(|it| -it).collect();
+        cache.write(&[3, 1], 17, &row, &negated);
+        for dimension in 0..20 {
+            assert_eq!(cache.keys(1, 1)[dimension][1], row[20 + dimension]);
+            let line = dimension / LANES * BLOCK_TOKENS + 1;
+            assert_eq!(cache.values(1, 1)[line][dimension % LANES], negated[20 + dimension]);
+        }
+        assert!(cache.keys(3, 1).iter().flatten().all(|&it| it == 0.0));
     }
 }

@@ -22,6 +22,7 @@ mod simd;
 mod source;
 mod step;
 mod template;
+mod tile;
 mod tokenizer;
 mod workers;
 

@@ -11,14 +11,12 @@
 //! registers. Every output is one chain of multiply-adds over the inputs in order, whatever the
 //! number of rows, threads or lanes: results do not depend on who else is in the batch.
 
-use crate::simd::{Kernel, dispatch, multiply_add};
+use crate::simd::{Kernel, dispatch};
+use crate::tile::{TILE_ROWS, Tile};
 use crate::workers::Workers;
 
 /// Outputs that share a panel: two of the widest vectors.
 const PANEL: usize = 32;
-/// Rows of the largest tile: with [`PANEL`] outputs its sums fill half of the widest registers.
-const TILE_ROWS: usize = 8;
-
 /// Weights of consecutive outputs for one input, on a cache line boundary.
 #[derive(Clone, Copy, Debug)]
 #[repr(align(64))]
@@ -63,15 +61,18 @@ impl Matrix {
     /// Multiplies each row of `x`; returns one row of outputs per row.
     pub(crate) fn multiply(&self, x: &[f32], workers: &Workers) -> Vec<f32> {
         assert!(x.len().is_multiple_of(self.inputs), "activations are whole rows");
-        let tiles = Tiles::new(x, self.inputs);
-        let rows = x.len() / self.inputs;
+        let inputs = self.inputs;
+        let rows = x.len() / inputs;
         let mut panels = vec![0.0; self.outputs.div_ceil(PANEL) * PANEL * rows];
         if rows == 0 {
             return panels;
         }
+        let tiles = x.chunks(TILE_ROWS * inputs);
+        let tile = |x: &[f32]| Tile::new(x.len() / inputs, |row| &x[row * inputs..][..inputs]);
+        let tiles: Vec<Tile> = tiles.map(tile).collect();
         workers.split(&mut panels, PANEL * rows, |first, out| {
-            let lines = &self.lines[first * self.inputs..];
-            dispatch(Product { lines, tiles: &tiles, rows, out });
+            let lines = &self.lines[first * inputs..];
+            dispatch(Product { inputs, lines, tiles: &tiles, rows, out });
         });
         self.row_major(panels, rows)
     }
@@ -92,50 +93,11 @@ impl Matrix {
     }
 }
 
-/// Rows of activations regrouped so that the values of a tile's rows for one input are neighbours.
-struct Tiles {
-    inputs: usize,
-    full: Vec<[f32; TILE_ROWS]>,
-    rest: Rest,
-}
-
-/// The last tile, if it is smaller. Rows up to its size are padding, whose sums are thrown away.
-enum Rest {
-    None,
-    One(Vec<[f32; 1]>),
-    Two(Vec<[f32; 2]>),
-    Four(Vec<[f32; 4]>),
-}
-
-impl Tiles {
-    fn new(x: &[f32], inputs: usize) -> Self {
-        let mut tiles = x.chunks_exact(TILE_ROWS * inputs);
-        let mut full: Vec<_> = tiles.by_ref().flat_map(|tile| regroup(tile, inputs)).collect();
-        let rest = tiles.remainder();
-        let rest = match rest.len() / inputs {
-            0 => Rest::None,
-            1 => Rest::One(regroup(rest, inputs).collect()),
-            2 => Rest::Two(regroup(rest, inputs).collect()),
-            3 | 4 => Rest::Four(regroup(rest, inputs).collect()),
-            _ => {
-                full.extend(regroup(rest, inputs));
-                Rest::None
-            }
-        };
-        Self { inputs, full, rest }
-    }
-}
-
-/// The values of each input over up to `ROWS` rows; zero for rows that are not there.
-fn regroup<const ROWS: usize>(x: &[f32], inputs: usize) -> impl Iterator<Item = [f32; ROWS]> {
-    let value = move |row: usize, input| x.get(row * inputs + input).copied().unwrap_or(0.0);
-    (0..inputs).map(move |input| std::array::from_fn(|row| value(row, input)))
-}
-
 /// The product of some panels with all tiles.
 struct Product<'a> {
+    inputs: usize,
     lines: &'a [Line],
-    tiles: &'a Tiles,
+    tiles: &'a [Tile],
     rows: usize,
     out: &'a mut [f32],
 }
@@ -145,82 +107,13 @@ impl Kernel for Product<'_> {
 
     #[inline(always)]
     fn run<const FMA: bool, const WIDE: bool>(self) {
-        let inputs = self.tiles.inputs;
-        let panels = self.lines.chunks_exact(inputs);
+        let panels = self.lines.chunks_exact(self.inputs);
         for (out, panel) in self.out.chunks_exact_mut(self.rows * PANEL).zip(panels) {
-            let (mut out, _) = out.as_chunks_mut::<PANEL>();
-            for tile in self.tiles.full.chunks_exact(inputs) {
-                let (own, later) = out.split_at_mut(TILE_ROWS.min(out.len()));
-                if WIDE {
-                    multiply_8::<PANEL, FMA>(panel, tile, own);
-                } else {
-                    multiply_8::<8, FMA>(panel, tile, own);
-                }
-                out = later;
-            }
-            self.tiles.rest.multiply::<FMA, WIDE>(panel, out);
-        }
-    }
-}
-
-impl Rest {
-    /// Multiplies one panel with the rows that fill no tile.
-    #[inline(always)]
-    fn multiply<const FMA: bool, const WIDE: bool>(
-        &self,
-        panel: &[Line],
-        out: &mut [[f32; PANEL]],
-    ) {
-        match self {
-            Self::None => {}
-            Self::One(tile) => multiply_1::<PANEL, FMA>(panel, tile, out),
-            Self::Two(tile) => multiply_2::<PANEL, FMA>(panel, tile, out),
-            Self::Four(tile) if WIDE => multiply_4::<PANEL, FMA>(panel, tile, out),
-            Self::Four(tile) => multiply_4::<16, FMA>(panel, tile, out),
-        }
-    }
-}
-
-/// Defines the product of a panel with a tile of a fixed number of rows, `LANES` outputs at a time.
-///
-/// A macro, because the sums must be variables of their own to stay in registers: as an array
-/// indexed in a loop they live in memory, and the product is 80 times slower.
-macro_rules! define_multiply {
-    ($name:ident, $rows:literal: $($sum:ident $row:literal),*) => {
-        #[inline(always)]
-        fn $name<const LANES: usize, const FMA: bool>(
-            panel: &[Line],
-            tile: &[[f32; $rows]],
-            out: &mut [[f32; PANEL]],
-        ) {
-            for part in 0..PANEL / LANES {
-                $(let mut $sum = [0.0; LANES];)*
-                for (line, x) in panel.iter().zip(tile) {
-                    let weights = &line.0.as_chunks::<LANES>().0[part];
-                    $(add_product::<LANES, FMA>(&mut $sum, x[$row], weights);)*
-                }
-                for (out, sums) in out.iter_mut().zip([$($sum),*]) {
-                    out.as_chunks_mut::<LANES>().0[part] = sums;
-                }
+            let rows = out.as_chunks_mut::<PANEL>().0.chunks_mut(TILE_ROWS);
+            for (out, tile) in rows.zip(self.tiles) {
+                tile.multiply::<PANEL, FMA, WIDE>(panel.iter().map(|line| &line.0), out);
             }
         }
-    };
-}
-
-define_multiply!(multiply_1, 1: a 0);
-define_multiply!(multiply_2, 2: a 0, b 1);
-define_multiply!(multiply_4, 4: a 0, b 1, c 2, d 3);
-define_multiply!(multiply_8, 8: a 0, b 1, c 2, d 3, e 4, f 5, g 6, h 7);
-
-/// Adds `x` times the weights to the sums.
-#[inline(always)]
-fn add_product<const LANES: usize, const FMA: bool>(
-    sums: &mut [f32; LANES],
-    x: f32,
-    weights: &[f32; LANES],
-) {
-    for (sum, &weight) in sums.iter_mut().zip(weights) {
-        *sum = multiply_add::<FMA>(x, weight, *sum);
     }
 }
 
@@ -274,19 +167,5 @@ mod tests {
         let weights = values(7 * 40, 5);
         let matrix = Matrix::pack(&weights, 7);
         assert!(matrix.row(39).eq(weights[39 * 7..].iter().copied()));
-    }
-
-    #[test]
-    fn portable_loops_agree_with_vector_loops() {
-        let matrix = Matrix::pack(&values(64 * 32, 6), 64);
-        let x = values(64 * 3, 7);
-        let tiles = Tiles::new(&x, 64);
-        let mut portable = vec![0.0; 3 * PANEL];
-        let product = Product { lines: &matrix.lines, tiles: &tiles, rows: 3, out: &mut portable };
-        product.run::<false, false>();
-        let vector = matrix.multiply(&x, &Workers::new(1).expect("no thread"));
-        for (portable, vector) in portable.iter().zip(vector) {
-            assert!((portable - vector).abs() < 1e-5, "{portable} against {vector}");
-        }
     }
 }

@@ -5,7 +5,7 @@ mod llama;
 mod pass;
 mod weights;
 
-pub(crate) use pass::{Pass, PassItem};
+pub(crate) use pass::Pass;
 pub use weights::LoadError;
 pub(crate) use weights::Weights;
 

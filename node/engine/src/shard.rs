@@ -14,9 +14,10 @@ use std::sync::Arc;
 
 use thalweg_wire::LayerRange;
 
+use crate::attention::Span;
 use crate::config::ModelConfig;
 use crate::kv::LayerCache;
-use crate::model::{Layer, LoadError, Pass, PassItem, Weights, embed};
+use crate::model::{Layer, LoadError, Pass, Weights, embed};
 use crate::ops::{Linear, RmsNorm, rows, values};
 use crate::sampler::{Sampled, sample};
 use crate::source::ModelSource;
@@ -109,7 +110,10 @@ impl Shard {
             if options.head { Some(Head::load(&weights, embedding.as_ref())?) } else { None };
         head.iter().for_each(|_| progress());
         let blocks = options.kv_blocks as usize;
-        let cache = layers.iter().map(|_| LayerCache::new(blocks, config.kv_width())).collect();
+        let cache = layers
+            .iter()
+            .map(|_| LayerCache::new(blocks, config.kv_heads, config.head_dim))
+            .collect();
         let kv_blocks = options.kv_blocks;
         Ok(Self {
             workers,
@@ -178,8 +182,8 @@ impl Parts {
             let taken: Vec<_> =
                 active.iter().map(|&index| std::mem::take(&mut all[index])).collect();
             let sizes: Vec<_> = taken.iter().map(Vec::len).collect();
-            let in_pass: Vec<_> = active.iter().map(|&it| self.pass_item(&items[it])).collect();
-            let mut left = &self.run_segment(segment, taken.concat(), &in_pass, workers)[..];
+            let spans: Vec<_> = active.iter().map(|&it| self.span(&items[it])).collect();
+            let mut left = &self.run_segment(segment, taken.concat(), &spans, workers)[..];
             for (&index, size) in active.iter().zip(sizes) {
                 let (own, rest) = left.split_at(size);
                 all[index] = own.to_vec();
@@ -194,11 +198,11 @@ impl Parts {
         &mut self,
         segment: LayerRange,
         activations: Vec<f32>,
-        items: &[PassItem<'_>],
+        spans: &[Span<'_>],
         workers: &Workers,
     ) -> Vec<f32> {
         let first = self.range.first() as usize;
-        let mut pass = Pass::new(&self.config, workers, &mut self.cache, first, items);
+        let mut pass = Pass::new(&self.config, workers, &mut self.cache, first, spans);
         let mut x = rows(activations, self.config.hidden);
         for layer in segment.first() as usize..segment.end() as usize {
             x = self.layers[layer - first].forward(x, &mut pass);
@@ -249,8 +253,8 @@ impl Parts {
         }
     }
 
-    fn pass_item<'a>(&self, item: &Item<'a>) -> PassItem<'a> {
-        PassItem {
+    fn span<'a>(&self, item: &Item<'a>) -> Span<'a> {
+        Span {
             blocks: item.blocks,
             first_position: item.first_position as usize,
             count: item.count(self.config.hidden),

@@ -1,22 +1,13 @@
 //! What the layers share during one step: places of rows, turns, the cache, the threads.
 
-use crate::attention::{Heads, Place, attend};
+use std::ops::Range;
+
+use crate::attention::{Span, View, attend};
 use crate::config::ModelConfig;
-use crate::kv::{LayerCache, slot};
+use crate::kv::LayerCache;
 use crate::ops::{Rows, rows, values};
 use crate::rope::{Frequencies, Turns};
 use crate::workers::Workers;
-
-/// One request's rows in a pass.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct PassItem<'a> {
-    /// Blocks of the request, in order of position.
-    pub(crate) blocks: &'a [u32],
-    /// Position of its first row.
-    pub(crate) first_position: usize,
-    /// Number of rows.
-    pub(crate) count: usize,
-}
 
 /// One run of some rows through some consecutive layers.
 pub(crate) struct Pass<'a> {
@@ -26,28 +17,27 @@ pub(crate) struct Pass<'a> {
     /// Cache of every layer of the shard, and the number of the first.
     cache: &'a mut [LayerCache],
     first_layer: usize,
-    places: Vec<Place<'a>>,
+    spans: &'a [Span<'a>],
     global: Turns,
     local: Turns,
 }
 
 impl<'a> Pass<'a> {
-    /// Prepares a pass over the rows of `items`, in that order.
+    /// Prepares a pass over the rows of `spans`, in that order.
     pub(crate) fn new(
         config: &'a ModelConfig,
         workers: &'a Workers,
         cache: &'a mut [LayerCache],
         first_layer: usize,
-        items: &[PassItem<'a>],
+        spans: &'a [Span<'a>],
     ) -> Self {
-        let places: Vec<_> = items.iter().flat_map(places).collect();
-        let turns = |it: Frequencies| it.turns(places.iter().map(|place| place.position));
+        let turns = |it: Frequencies| it.turns(spans.iter().flat_map(positions));
         let global = turns(Frequencies::global(config));
         let local = match config.sliding_window {
             None => global.clone(),
             Some(_) => turns(Frequencies::local(config)),
         };
-        Self { config, workers, cache, first_layer, places, global, local }
+        Self { config, workers, cache, first_layer, spans, global, local }
     }
 
     /// Turns queries and keys, appends keys and values to the cache of `layer`, and attends.
@@ -61,24 +51,21 @@ impl<'a> Pass<'a> {
         turns.apply(&mut key, kv_width);
 
         let cache = &mut self.cache[layer - self.first_layer];
+        let slots =
+            self.spans.iter().flat_map(|it| positions(it).map(|position| (it.blocks, position)));
         let new = key.chunks_exact(kv_width).zip(value.chunks_exact(kv_width));
-        for (place, (key, value)) in self.places.iter().zip(new) {
-            cache.write(slot(place.blocks, place.position), key, value);
+        for ((blocks, position), (key, value)) in slots.zip(new) {
+            cache.write(blocks, position, key, value);
         }
-        let heads = Heads {
-            query: config.heads,
-            kv: config.kv_heads,
-            size: config.head_dim,
+        let view = View {
+            heads: config.heads,
             scale: config.query_scale,
             window: config.sliding_window.filter(|_| windowed).map(|it| it.window),
         };
-        rows(attend(&query, &self.places, cache, heads, self.workers), query_width)
+        rows(attend(&query, self.spans, cache, view, self.workers), query_width)
     }
 }
 
-/// The places of an item's rows.
-fn places<'a>(item: &PassItem<'a>) -> impl Iterator<Item = Place<'a>> + use<'a> {
-    let blocks = item.blocks;
-    let positions = item.first_position..item.first_position + item.count;
-    positions.map(move |position| Place { blocks, position })
+fn positions(span: &Span<'_>) -> Range<usize> {
+    span.first_position..span.first_position + span.count
 }

@@ -26,14 +26,16 @@ struct Case {
     gaps: Vec<f32>,
 }
 
+/// All prompts run side by side: the reference computed each by itself.
 fn check(file: &str, cuts: &[u32], cases: usize) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden");
     let text = std::fs::read_to_string(folder.join(file)).expect("golden file is there");
     let golden: Golden = serde_json::from_str(&text).expect("golden file parses");
     assert!(golden.cases.len() >= cases, "{file} has {} cases", golden.cases.len());
     let mut shards = load_cut(&open(&golden.model), cuts);
-    for case in &golden.cases {
-        let found = greedy(&mut shards, &case.tokens, case.output.len(), 0);
+    let prompts: Vec<Vec<u32>> = golden.cases.iter().map(|it| it.tokens.clone()).collect();
+    let all = greedy(&mut shards, &prompts, golden.cases[0].output.len());
+    for (case, found) in golden.cases.iter().zip(all) {
         let Some(at) = (0..found.len()).find(|&it| found[it] != case.output[it]) else { continue };
         let (prompt, gap) = (&case.prompt, case.gaps[at]);
         assert!(gap < TIE, "{prompt:?}: {found:?} leaves {:?} at token {at}", case.output);

@@ -6,7 +6,7 @@ use thalweg_engine::{BLOCK_TOKENS, Input, Item, LoadOptions, ModelSource, Output
 use thalweg_wire::{LayerRange, Sampling};
 
 /// Blocks of every shard of the tests.
-pub const BLOCKS: u32 = 96;
+pub const BLOCKS: u32 = 192;
 
 /// Opens a model that `thalweg pull` knows by name.
 pub fn open(name: &str) -> ModelSource {
@@ -65,21 +65,9 @@ pub fn activations(shards: &mut [Shard], parts: &[Part]) -> Vec<Vec<f32>> {
     let mut rows: Vec<Vec<f32>> = vec![Vec::new(); parts.len()];
     for shard in shards {
         let layers = shard.layers();
-        let items: Vec<Item> = parts
-            .iter()
-            .zip(&rows)
-            .map(|(part, rows)| Item {
-                blocks: &part.blocks,
-                layers,
-                first_position: part.first_position,
-                input: if layers.first() == 0 {
-                    Input::Tokens(&part.tokens)
-                } else {
-                    Input::Rows(rows)
-                },
-                want: Want::Rows,
-            })
-            .collect();
+        let pairs = parts.iter().zip(&rows);
+        let items: Vec<Item> =
+            pairs.map(|(part, rows)| item(part, rows, layers, Want::Rows)).collect();
         let outputs = shard.step(&items).expect("the step runs");
         rows = outputs.into_iter().map(expect_rows).collect();
     }
@@ -94,26 +82,45 @@ pub fn logits(shards: &mut [Shard], parts: &[Part]) -> Vec<Vec<f32>> {
     rows.iter().map(|it| last.logits(&it[it.len() - hidden..])).collect()
 }
 
-/// Greedy tokens after `prompt`, computed in blocks from `first_block` on.
-pub fn greedy(shards: &mut [Shard], prompt: &[u32], count: usize, first_block: u32) -> Vec<u32> {
-    let blocks = table(first_block, prompt.len() + count);
-    let (last, before) = shards.split_last_mut().expect("at least one shard");
-    let mut history = prompt.to_vec();
-    let mut done = 0;
-    while history.len() < prompt.len() + count {
-        let first_position = u32::try_from(done).expect("short");
-        let part =
-            Part { blocks: blocks.clone(), first_position, tokens: history[done..].to_vec() };
-        let rows = activations(before, std::slice::from_ref(&part)).remove(0);
-        let input = if rows.is_empty() { Input::Tokens(&part.tokens) } else { Input::Rows(&rows) };
-        let sampling = Sampling { temperature: 0.0, ..Sampling::default() };
-        let want = Want::Sample { sampling: &sampling, history: &history, prompt_tokens: 0 };
-        let item = Item { blocks: &blocks, layers: last.layers(), first_position, input, want };
-        let token = expect_token(last.step(&[item]).expect("the step runs").remove(0));
-        done = history.len();
-        history.push(token);
+/// Greedy tokens after each prompt, all computed side by side.
+pub fn greedy(shards: &mut [Shard], prompts: &[Vec<u32>], count: usize) -> Vec<Vec<u32>> {
+    let mut first_block = 0;
+    let mut parts: Vec<Part> = Vec::new();
+    for prompt in prompts {
+        let blocks = table(first_block, prompt.len() + count);
+        first_block += blocks.len() as u32;
+        parts.push(Part { blocks, first_position: 0, tokens: prompt.clone() });
     }
-    history.split_off(prompt.len())
+    let mut found = vec![Vec::new(); prompts.len()];
+    for _ in 0..count {
+        let tokens = next_tokens(shards, &parts);
+        for ((part, found), token) in parts.iter_mut().zip(&mut found).zip(tokens) {
+            part.first_position += part.tokens.len() as u32;
+            part.tokens = vec![token];
+            found.push(token);
+        }
+    }
+    found
+}
+
+/// The most likely token after each part.
+fn next_tokens(shards: &mut [Shard], parts: &[Part]) -> Vec<u32> {
+    let (last, before) = shards.split_last_mut().expect("at least one shard");
+    let rows = activations(before, parts);
+    let sampling = Sampling { temperature: 0.0, ..Sampling::default() };
+    let want = Want::Sample { sampling: &sampling, history: &[], prompt_tokens: 0 };
+    let layers = last.layers();
+    let pairs = parts.iter().zip(&rows);
+    let items: Vec<Item> = pairs.map(|(part, rows)| item(part, rows, layers, want)).collect();
+    let outputs = last.step(&items).expect("the step runs");
+    outputs.into_iter().map(expect_token).collect()
+}
+
+/// An item that runs `part` through `layers`.
+pub fn item<'a>(part: &'a Part, rows: &'a [f32], layers: LayerRange, want: Want<'a>) -> Item<'a> {
+    let input = if layers.first() == 0 { Input::Tokens(&part.tokens) } else { Input::Rows(rows) };
+    let first_position = part.first_position;
+    Item { blocks: &part.blocks, layers, first_position, input, want }
 }
 
 pub fn expect_rows(output: Output) -> Vec<f32> {
