@@ -4,6 +4,7 @@
 mod attention;
 mod config;
 mod exp;
+mod gate;
 mod gguf;
 mod identity;
 mod kv;

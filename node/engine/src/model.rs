@@ -15,16 +15,16 @@ use crate::ops::{Linear, Rows};
 /// One layer of a model.
 #[derive(Debug)]
 pub(crate) enum Layer {
-    Llama(llama::Layer),
-    Gemma3(gemma3::Layer),
+    Llama(Box<llama::Layer>),
+    Gemma3(Box<gemma3::Layer>),
 }
 
 impl Layer {
     /// Loads layer `index`.
     pub(crate) fn load(weights: &Weights<'_>, index: usize) -> Result<Self, LoadError> {
         Ok(match weights.config().arch {
-            Arch::Llama => Self::Llama(llama::Layer::load(weights, index)?),
-            Arch::Gemma3 => Self::Gemma3(gemma3::Layer::load(weights, index)?),
+            Arch::Llama => Self::Llama(Box::new(llama::Layer::load(weights, index)?)),
+            Arch::Gemma3 => Self::Gemma3(Box::new(gemma3::Layer::load(weights, index)?)),
         })
     }
 

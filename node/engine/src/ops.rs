@@ -1,13 +1,13 @@
 //! Operations on rows of activations, and the only module of the models that knows burn.
 //!
-//! Activations are burn tensors on burn's CPU backend. Products with weights and attention are
-//! loops of our own ([`Matrix`], [`attention`](crate::attention)): burn's product of few rows moves
-//! 2 to 5 GB/s where memory gives 10, rounds differently for one row than for many, and its
-//! attention copies the cache at every step.
+//! Activations are burn tensors on burn's CPU backend. Products with weights, attention and gates are
+//! loops of our own ([`Matrix`], [`attention`](crate::attention), [`gate`]): burn's product of few
+//! rows moves 2 to 5 GB/s where memory gives 10, and rounds differently for one row than for many;
+//! its attention copies the cache at every step; its exponential is one call per value.
 
-use burn::tensor::activation::{gelu_approximate, silu};
 use burn::tensor::{Device, Tensor, TensorData};
 
+use crate::gate::{self, Activation};
 use crate::matrix::Matrix;
 use crate::workers::Workers;
 
@@ -30,14 +30,10 @@ pub(crate) fn values(rows: Rows) -> Vec<f32> {
     rows.try_into_vec_as().expect("activations are F32 on this machine")
 }
 
-/// `silu(gate) * up`, the gated unit of Llama.
-pub(crate) fn silu_gated(gate: Rows, up: Rows) -> Rows {
-    silu(gate) * up
-}
-
-/// `gelu(gate) * up` with the tanh approximation, the gated unit of Gemma.
-pub(crate) fn gelu_gated(gate: Rows, up: Rows) -> Rows {
-    gelu_approximate(gate) * up
+/// `activation(gate) * up`, the gated unit of a feed-forward block.
+pub(crate) fn gated(activation: Activation, gate: Rows, up: Rows) -> Rows {
+    let [_, width] = gate.dims();
+    rows(gate::gated(activation, values(gate), &values(up)), width)
 }
 
 /// Divides by the root mean square and multiplies by a weight per column.
@@ -114,6 +110,15 @@ mod tests {
     }
 
     #[test]
+    fn gates_agree_with_burns_own() {
+        let (gate, up) = (random(3, 40), random(3, 40));
+        let expected = burn::tensor::activation::silu(gate.clone()) * up.clone();
+        assert_close(gated(Activation::Silu, gate.clone(), up.clone()), expected);
+        let expected = burn::tensor::activation::gelu_approximate(gate.clone()) * up.clone();
+        assert_close(gated(Activation::Gelu, gate, up), expected);
+    }
+
+    #[test]
     fn norm_divides_by_the_root_mean_square() {
         let norm = RmsNorm::new(vec![1.0, 2.0], 0.0);
         assert_close(norm.forward(rows(vec![3.0, 4.0], 2)), rows(vec![0.848_528, 2.262_742], 2));
@@ -125,7 +130,9 @@ mod tests {
     fn rows_alone_give_the_bits_of_rows_together() {
         let norm = RmsNorm::new(vec![0.5; 100], 1e-5);
         let operations: [&dyn Fn(Rows) -> Rows; 3] =
-            [&|x| norm.forward(x), &|x| silu_gated(x.clone(), x), &|x| gelu_gated(x.clone(), x)];
+            [&|x| norm.forward(x), &|x| gated(Activation::Silu, x.clone(), x), &|x| {
+                gated(Activation::Gelu, x.clone(), x)
+            }];
         let x = random(7, 100);
         for operation in operations {
             let together = values(operation(x.clone()));

@@ -7,7 +7,8 @@
 //! ```
 
 use super::{LoadError, Pass, Weights};
-use crate::ops::{Linear, RmsNorm, Rows, gelu_gated};
+use crate::gate::Activation;
+use crate::ops::{Linear, RmsNorm, Rows, gated};
 
 /// Weights of one layer.
 #[derive(Debug)]
@@ -70,6 +71,6 @@ impl Layer {
     fn feed_forward(&self, x: Rows, pass: &Pass<'_>) -> Rows {
         let gate = self.gate.forward(x.clone(), pass.workers);
         let up = self.up.forward(x, pass.workers);
-        self.down.forward(gelu_gated(gate, up), pass.workers)
+        self.down.forward(gated(Activation::Gelu, gate, up), pass.workers)
     }
 }

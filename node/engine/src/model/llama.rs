@@ -6,7 +6,8 @@
 //! ```
 
 use super::{LoadError, Pass, Weights};
-use crate::ops::{Linear, RmsNorm, Rows, silu_gated};
+use crate::gate::Activation;
+use crate::ops::{Linear, RmsNorm, Rows, gated};
 
 /// Weights of one layer.
 #[derive(Debug)]
@@ -58,6 +59,6 @@ impl Layer {
     fn feed_forward(&self, x: Rows, pass: &Pass<'_>) -> Rows {
         let gate = self.gate.forward(x.clone(), pass.workers);
         let up = self.up.forward(x, pass.workers);
-        self.down.forward(silu_gated(gate, up), pass.workers)
+        self.down.forward(gated(Activation::Silu, gate, up), pass.workers)
     }
 }

@@ -1,24 +1,17 @@
 //! Runs a model over any cut into shards, and opens the models of the tests.
 
-use std::path::PathBuf;
-
-use thalweg_engine::{BLOCK_TOKENS, Input, Item, LoadOptions, ModelSource, Output, Shard, Want};
+use thalweg_engine::{
+    BLOCK_TOKENS, Input, Item, LoadOptions, ModelSource, Output, Shard, Want, pull,
+};
 use thalweg_wire::{LayerRange, Sampling};
 
 /// Blocks of every shard of the tests.
 pub const BLOCKS: u32 = 192;
 
-/// Opens a model that `thalweg pull` knows by name.
+/// Opens a built-in model, which is fetched if it is not on this machine.
 pub fn open(name: &str) -> ModelSource {
-    ModelSource::open(&cached(name)).expect("the model can be read")
-}
-
-fn cached(name: &str) -> PathBuf {
-    let home = || PathBuf::from(std::env::var_os("HOME").expect("HOME is set")).join(".cache");
-    let cache = std::env::var_os("XDG_CACHE_HOME").map_or_else(home, PathBuf::from);
-    let models = cache.join("thalweg/models");
-    let models = std::env::var_os("THALWEG_MODELS").map_or(models, PathBuf::from);
-    models.join(format!("{name}.gguf"))
+    let path = pull::pull(name, &|_, _| {}).expect("the model is there or can be fetched");
+    ModelSource::open(&path).expect("the model can be read")
 }
 
 /// Makes a range that is known to be valid.
