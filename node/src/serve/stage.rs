@@ -20,6 +20,7 @@ pub struct Tensor {
     /// The rows.
     pub rows: Rows,
     /// Keeps the sender from sending more than this host can take.
+    #[expect(dead_code, reason = "it works by being dropped with the rows")]
     pub hold: Option<Hold>,
 }
 
