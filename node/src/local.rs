@@ -1,7 +1,7 @@
 //! A throw-away cluster of host processes on this machine, for the demo and the tests.
 //!
 //! Every process has its own certificate, data folder and log; all are killed when the cluster is
-//! dropped.
+//! dropped, and end by themselves when the process that started them does.
 
 use std::fs;
 use std::io;
@@ -173,7 +173,7 @@ impl LocalCluster {
         words.push(self.spec.binary.display().to_string());
         let mut command = Command::new(&words[0]);
         command.args(&words[1..]).arg("serve").arg("--config").arg(&config);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        command.arg("--until-stdin-closes").stdin(Stdio::piped()).stdout(Stdio::null()).stderr(log);
         let child = command.spawn().map_err(failed)?;
         Ok(Running { child, api: SocketAddr::from(([127, 0, 0, 1], 0)) })
     }

@@ -66,6 +66,10 @@ pub struct ServeArgs {
     /// Name under which the model is served
     #[arg(long)]
     served_model_name: Vec<String>,
+
+    /// End when standard input does: for hosts that must not outlive whoever started them
+    #[arg(long, hide = true)]
+    until_stdin_closes: bool,
 }
 
 /// Runs `thalweg serve` until the process is told to stop.
@@ -77,6 +81,13 @@ pub fn run(args: &ServeArgs) -> Result<(), Advice> {
     let mut config = HostConfig::read(&args.config)?;
     args.apply(&mut config);
     config.check()?;
+    if args.until_stdin_closes {
+        std::thread::spawn(|| {
+            // An input that cannot be read is as good as closed.
+            let _end = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+            std::process::exit(0);
+        });
+    }
     host(config)
 }
 
