@@ -57,7 +57,9 @@ pub(crate) fn attend(
     if tasks.is_empty() {
         return attended;
     }
-    workers.split(&mut attended, task_lines * LANES, |first, out| {
+    let seen: usize = tasks.iter().map(|it| it.seen(0, view, cache).len()).sum();
+    let multiply_adds = 2 * seen * task_lines * LANES;
+    workers.split(&mut attended, task_lines * LANES, multiply_adds, |first, out| {
         let out = out.as_chunks_mut().0;
         dispatch(Attention { queries, tasks: &tasks[first..], cache, view, task_lines, out });
     });

@@ -70,7 +70,8 @@ impl Matrix {
         let tiles = x.chunks(TILE_ROWS * inputs);
         let tile = |x: &[f32]| Tile::new(x.len() / inputs, |row| &x[row * inputs..][..inputs]);
         let tiles: Vec<Tile> = tiles.map(tile).collect();
-        workers.split(&mut panels, PANEL * rows, |first, out| {
+        let multiply_adds = panels.len() * inputs;
+        workers.split(&mut panels, PANEL * rows, multiply_adds, |first, out| {
             let lines = &self.lines[first * inputs..];
             dispatch(Product { inputs, lines, tiles: &tiles, rows, out });
         });

@@ -17,6 +17,11 @@ const DECODE_REQUESTS: [u32; 5] = [1, 2, 4, 8, 16];
 /// Runs of a measurement. The fastest counts: other processes only ever add to it.
 const RUNS_MAX: usize = 5;
 
+/// The usual period of a processor quota: what is sustained over this long is sustained for good.
+const QUOTA_PERIOD: Duration = Duration::from_millis(100);
+/// A slowdown below this is other processes' doing, and passes.
+const SLOWDOWN_MIN: f64 = 1.25;
+
 /// A shard that cannot be measured.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -37,7 +42,8 @@ pub enum ProfileError {
 /// Measures prefill and decode curves per layer, and the head if the shard has one.
 ///
 /// Takes about `budget`: each point is measured at least once, and again while its share of the
-/// budget lasts. Points for which the cache has too few blocks are left out. Overwrites the blocks:
+/// budget lasts; the rest goes into one long run, which shows whether a quota lets the fastest steps
+/// through only some of the time. Points for which the cache has too few blocks are left out. Overwrites the blocks:
 /// call it before the shard serves.
 ///
 /// # Errors
@@ -45,7 +51,9 @@ pub enum ProfileError {
 /// If the cache has no room for the smallest measurement.
 pub fn profile(shard: &mut Shard, budget: Duration) -> Result<Profile, ProfileError> {
     let points = PREFILL_TOKENS.len() + DECODE_REQUESTS.len() + 1;
-    let mut bench = Bench::new(shard, budget / u32::try_from(points).expect("few points"));
+    let sustained = budget * 2 / 5;
+    let share = (budget - sustained) / u32::try_from(points).expect("few points");
+    let mut bench = Bench::new(shard, share);
     let needed = blocks_for(PREFILL_TOKENS[0]);
     if bench.blocks < needed {
         return Err(ProfileError::Blocks { blocks: bench.blocks, needed });
@@ -67,7 +75,25 @@ pub fn profile(shard: &mut Shard, budget: Duration) -> Result<Profile, ProfileEr
     }
     bench.run_head();
     profile.head_seconds = bench.head.map_or(0.0, |it| it.as_secs_f64());
+    let slowdown = slowdown(&bench.marks(sustained)?);
+    for point in profile.prefill.iter_mut().chain(&mut profile.decode) {
+        point.seconds *= slowdown;
+    }
+    profile.head_seconds *= slowdown;
     Ok(profile)
+}
+
+/// How much longer steps take over [`QUOTA_PERIOD`] than the fastest alone would, given when each
+/// ended. The best stretch counts: other processes only ever add to it.
+fn slowdown(marks: &[Instant]) -> f64 {
+    let step = marks.windows(2).map(|it| it[1] - it[0]).min().unwrap_or_default();
+    let stretch = |from: usize| {
+        let steps = (from + 1..marks.len()).find(|&to| marks[to] - marks[from] >= QUOTA_PERIOD)?;
+        let alone = step.as_secs_f64() * (steps - from) as f64;
+        Some((marks[steps] - marks[from]).as_secs_f64() / alone)
+    };
+    let best = (0..marks.len()).filter_map(stretch).reduce(f64::min);
+    best.filter(|&it| it.is_finite() && it >= SLOWDOWN_MIN).unwrap_or(1.0)
 }
 
 fn blocks_for(tokens: u32) -> u32 {
@@ -108,6 +134,17 @@ impl<'a> Bench<'a> {
         Ok(fastest.as_secs_f64() / f64::from(self.layers.count()))
     }
 
+    /// Decodes one request for `time`, and returns when each step ended.
+    fn marks(&mut self, time: Duration) -> Result<Vec<Instant>, ProfileError> {
+        let start = Instant::now();
+        let mut marks = vec![start];
+        while start.elapsed() < time {
+            self.run(1, 1)?;
+            marks.push(Instant::now());
+        }
+        Ok(marks)
+    }
+
     /// Runs one step of `requests` items with `tokens` tokens each.
     ///
     /// The head goes first: its weights push those of the layers out of the processor's cache, where
@@ -145,5 +182,42 @@ impl<'a> Bench<'a> {
         let time = start.elapsed();
         assert_eq!(logits.len(), self.shard.config().vocab, "one logit per token");
         self.head = Some(self.head.map_or(time, |it| it.min(time)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Marks of steps of 5 ms, `run` of them in a row before a pause that fills up 100 ms.
+    fn marks(run: u32) -> Vec<Instant> {
+        let start = Instant::now();
+        let step = Duration::from_millis(5);
+        let at = |it: u32| start + QUOTA_PERIOD * (it / run) + step * (it % run);
+        (0..3 * run).map(at).collect()
+    }
+
+    #[test]
+    fn half_of_every_period_is_half_the_speed() {
+        let slowdown = slowdown(&marks(10));
+        assert!((1.8..=2.0).contains(&slowdown), "{slowdown}");
+    }
+
+    #[test]
+    fn an_unlimited_machine_is_as_fast_as_its_fastest_step() {
+        assert!((slowdown(&marks(20)) - 1.0).abs() < f64::EPSILON);
+    }
+
+    #[test]
+    fn a_disturbance_outside_of_some_period_does_not_count() {
+        let mut marks = marks(20);
+        marks.extend(marks.last().map(|it| *it + Duration::from_millis(90)));
+        assert!((slowdown(&marks) - 1.0).abs() < f64::EPSILON);
+    }
+
+    #[test]
+    fn too_few_steps_say_nothing() {
+        assert!((slowdown(&[]) - 1.0).abs() < f64::EPSILON);
+        assert!((slowdown(&[Instant::now()]) - 1.0).abs() < f64::EPSILON);
     }
 }

@@ -70,11 +70,10 @@ fn penalised(
     prompt_tokens: u32,
 ) -> Vec<Weighted> {
     let mut weighted = weighted(logits);
-    for (token, seen) in occurrences(history) {
+    for (token, _) in occurrences(history) {
         let Some(it) = weighted.get_mut(token as usize) else { continue };
         let repetition = sampling.repetition_penalty;
         it.weight = if it.weight > 0.0 { it.weight / repetition } else { it.weight * repetition };
-        debug_assert!(seen > 0, "only tokens that occur are listed");
     }
     let prompt = (prompt_tokens as usize).min(history.len());
     for (token, seen) in occurrences(&history[prompt..]) {

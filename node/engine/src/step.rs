@@ -184,12 +184,10 @@ impl Limits {
 
     fn check_input(&self, item: usize, it: &Item<'_>) -> Result<(), StepError> {
         let layer = it.layers.first();
+        if (layer == 0) != matches!(it.input, Input::Tokens(_)) {
+            return Err(StepError::WrongInput { item, layer });
+        }
         let (values, width) = match it.input {
-            Input::Tokens(_) | Input::Rows(_)
-                if (layer == 0) != matches!(it.input, Input::Tokens(_)) =>
-            {
-                return Err(StepError::WrongInput { item, layer });
-            }
             Input::Tokens(tokens) => {
                 if !self.embeds {
                     return Err(StepError::NoEmbedding { item });

@@ -10,6 +10,9 @@ use rayon::{ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder};
 /// Pieces each thread should get, so that one slow thread does not hold up all others.
 const PIECES_PER_THREAD: usize = 4;
 
+/// Multiply-adds below which waking a thread costs more than it saves: about 30 microseconds of work.
+const SPLIT_WORK_MIN: usize = 1 << 18;
+
 /// The threads a shard computes with; with one, everything runs on the calling thread.
 #[derive(Debug)]
 pub(crate) struct Workers {
@@ -36,14 +39,17 @@ impl Workers {
     }
 
     /// Calls `work(first, pieces)` for runs of consecutive pieces of `out`, each `piece` values
-    /// long; `first` numbers the first piece of the run. Runs are disjoint and cover `out`.
+    /// long; `first` numbers the first piece of the run. Runs are disjoint and cover `out`. All of it
+    /// is one run if there are fewer than some `multiply_adds` to do.
     pub(crate) fn split(
         &self,
         out: &mut [f32],
         piece: usize,
+        multiply_adds: usize,
         work: impl Fn(usize, &mut [f32]) + Sync,
     ) {
-        let Some(pool) = &self.pool else { return work(0, out) };
+        let pool = self.pool.as_ref().filter(|_| multiply_adds >= SPLIT_WORK_MIN);
+        let Some(pool) = pool else { return work(0, out) };
         let pieces = out.len().div_ceil(piece);
         let run = pieces.div_ceil(pool.current_num_threads() * PIECES_PER_THREAD);
         pool.install(|| {
@@ -63,7 +69,7 @@ mod tests {
             let workers = Workers::new(threads).expect("threads start");
             for pieces in [1, 2, 7, 64] {
                 let mut out = vec![0.0; pieces * 3];
-                workers.split(&mut out, 3, |first, run| {
+                workers.split(&mut out, 3, SPLIT_WORK_MIN, |first, run| {
                     for (index, piece) in run.chunks_mut(3).enumerate() {
                         piece.iter_mut().for_each(|it| *it += (first + index) as f32);
                     }
