@@ -37,6 +37,6 @@ pub use safetensors::SafetensorsError;
 pub use sampler::{Sampled, sample};
 pub use shard::{LoadOptions, LoadProgress, Shard};
 pub use source::{ModelSource, SourceError, TensorView};
+pub use step::{Input, Item, Output, StepError, Want};
 pub use template::{ChatMessage, ChatTemplate, TemplateError};
 pub use tokenizer::{TokenStreamDecoder, Tokenizer, TokenizerError};
-pub use step::{Input, Item, Output, StepError, Want};
