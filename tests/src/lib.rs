@@ -4,3 +4,4 @@ pub mod client;
 pub mod cluster;
 pub mod golden;
 pub mod half_core;
+pub mod official;

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use thalweg::http::{ClusterStatus, PlacedStatus};
 use thalweg_engine::ModelSource;
 use thalweg_tests::cluster::{CONTEXT_TOKENS, Cluster, equal, model};
-use thalweg_tests::golden;
+use thalweg_tests::{golden, official};
 
 /// Memory of each of two hosts, neither of which holds the model alone.
 const MEMORY_MIB: u64 = 400;
@@ -39,6 +39,12 @@ fn concurrent_streams_say_what_each_says_alone() {
     assert_eq!(together.len(), STREAMS);
     assert!(alone.iter().all(|it| it.len() == STREAM_TOKENS), "{alone:?}");
     assert_eq!(together, alone);
+}
+
+#[test]
+fn official_client_understands_a_cluster() {
+    let cluster = Cluster::serving(equal(2, MEMORY_MIB));
+    official::check(cluster.client(1).base(), &[]);
 }
 
 #[test]
