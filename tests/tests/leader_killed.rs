@@ -34,10 +34,12 @@ fn streams_survive_the_leader() {
         assert!(streams.len() < STREAMS_MAX, "{:?}", cluster.status(gateway));
         streams.push(Running::start(cluster.client(gateway).stream(prompt, TOKENS)));
     }
+    let sent = entered(&cluster.status(gateway));
     cluster.kill(victim);
     for stream in streams {
         assert_eq!(stream.finish(), undisturbed);
     }
+    assert!(entered(&cluster.status(gateway)) > sent, "no stream was under way");
 
     let status = cluster.until(gateway, |it| {
         let led = it.leader.as_ref().is_some_and(|it| *it != leader);
@@ -89,4 +91,9 @@ fn alive(status: &ClusterStatus) -> usize {
 /// Requests that the answering host has sent through `host`.
 fn through(status: &ClusterStatus, host: &str) -> u64 {
     status.hops.iter().filter(|it| it.to == host).map(|it| it.requests).sum()
+}
+
+/// Requests that the answering host has sent, replays included.
+fn entered(status: &ClusterStatus) -> u64 {
+    status.hops.iter().filter(|it| it.from == "source").map(|it| it.requests).sum()
 }

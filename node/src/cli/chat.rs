@@ -64,7 +64,7 @@ pub fn run(args: &ChatArgs, stdout: &mut impl Write) -> Result<(), Advice> {
     Ok(())
 }
 
-/// Streams the answer to one prompt to `stdout` and tells when its first token came.
+/// Streams the greedy answer to one prompt to `stdout` and tells when its first token came.
 ///
 /// # Errors
 ///
@@ -77,7 +77,7 @@ pub fn answer(
 ) -> Result<Instant, Advice> {
     let server = base.to_owned();
     let server = ServerArgs { server, api_key: key.map(str::to_owned) };
-    Talk { server, options: json!({}), messages: Vec::new() }.say(prompt, stdout)
+    Talk { server, options: json!({"temperature": 0}), messages: Vec::new() }.say(prompt, stdout)
 }
 
 /// A conversation so far.
