@@ -118,11 +118,14 @@ impl Board {
         });
     }
 
+    /// What a host is called; its id if the cluster does not know it.
+    pub fn name(&self, host: HostId) -> String {
+        self.look(|state| state.name(host))
+    }
+
     fn describe(&self, state: &State, heard: impl Fn(HostId) -> HostState) -> ClusterStatus {
         let registry = &state.registry;
-        let name = |id: HostId| {
-            registry.hosts().get(&id).map_or_else(|| id.to_string(), |it| it.name.clone())
-        };
+        let name = |id: HostId| state.name(id);
         let hosts = registry.hosts().values().map(|it| HostStatus {
             name: it.name.clone(),
             region: it.region.clone(),
@@ -173,6 +176,13 @@ impl Board {
 
     fn look<T>(&self, look: impl FnOnce(&State) -> T) -> T {
         look(&self.state.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl State {
+    fn name(&self, host: HostId) -> String {
+        let record = self.registry.hosts().get(&host);
+        record.map_or_else(|| host.to_string(), |it| it.name.clone())
     }
 }
 

@@ -42,11 +42,13 @@ impl Perform<Liveness> for LifeWorld {
                 post(&actors.gateway, Deliver(gateway::Event::HostUp(host)));
             }
             Effect::Suspect(host) => {
-                tracing::warn!(%host, "host is silent; it gets no new work");
+                let name = self.0.name(host);
+                tracing::warn!(name, "host is silent; it gets no new work");
                 post(&actors.gateway, Deliver(gateway::Event::HostSuspect(host)));
             }
             Effect::Forget(host) => {
-                tracing::warn!(%host, "host is given up; its requests are replayed elsewhere");
+                let name = self.0.name(host);
+                tracing::warn!(name, "host is given up; its requests are replayed elsewhere");
                 post(&actors.conductor, Deliver(conductor::Event::Dead(host)));
                 post(&actors.gateway, Deliver(gateway::Event::HostDown(host)));
                 post(&actors.stage, Deliver(stage::Event::HostDown(host)));

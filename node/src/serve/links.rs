@@ -27,7 +27,9 @@ pub(super) fn events(network: &Arc<Network>, linked: &Arc<Notify>) -> Events {
             up(&network, &peer, first);
             linked.notify_one();
         }
-        LinkEvent::Down { host, reason } => tracing::info!(%host, reason, "link is down"),
+        LinkEvent::Down { host, reason } => {
+            tracing::info!(name = network.name(host), reason, "link is down");
+        }
         LinkEvent::Frame { from, frame, hold } => network.receive(from, frame, Some(hold)),
         LinkEvent::Refused { peer, reason } => tracing::warn!(peer, reason, "link refused"),
     })

@@ -76,6 +76,11 @@ impl Network {
         host == self.me
     }
 
+    /// What a host is called.
+    pub fn name(&self, host: HostId) -> String {
+        self.board.name(host)
+    }
+
     /// The transport, once there is one.
     pub fn transport(&self) -> Option<&Arc<Transport>> {
         self.transport.get()
