@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes as Buffer;
 use thalweg_core::{gateway, liveness, stage};
-use thalweg_wire::HostId;
+use thalweg_wire::{HostId, decode, encode};
 use tokio::sync::Notify;
 
 use super::board::Board;
@@ -26,6 +26,7 @@ pub(super) fn events(network: &Arc<Network>, linked: &Arc<Notify>) -> Events {
             let first = seen.lock().unwrap_or_else(PoisonError::into_inner).insert(peer.host);
             up(&network, &peer, first);
             linked.notify_one();
+            tokio::spawn(meet(Arc::clone(&network), peer));
         }
         LinkEvent::Down { host, reason } => {
             tracing::info!(name = network.name(host), reason, "link is down");
@@ -48,12 +49,33 @@ fn up(network: &Network, peer: &Peer, first: bool) {
     post(&actors.life, Deliver(liveness::Event::Heartbeat(host)));
 }
 
+/// Asks a new peer whom else it knows, and dials them: a leader must reach every host, also those
+/// that only know the same seed.
+async fn meet(network: Arc<Network>, peer: Peer) {
+    let Some(transport) = network.transport() else { return };
+    let answer = transport.call(peer.host, CallKind::Peers, Buffer::new()).await;
+    let known = answer.ok().and_then(|it| decode::<Vec<(String, String)>>(&it).ok());
+    for (name, address) in known.unwrap_or_default() {
+        transport.connect(&name, &address);
+    }
+}
+
+/// Returns name and address of everybody linked.
+fn peers(network: &Network) -> Vec<(String, String)> {
+    let peers = network.transport().map(|it| it.peers()).unwrap_or_default();
+    peers.into_iter().map(|it| (it.name, it.address)).collect()
+}
+
 /// Answers calls of peers.
-pub(super) fn calls(seat: &Seat) -> Calls {
-    let seat = Arc::clone(seat);
+pub(super) fn calls(seat: &Seat, network: &Arc<Network>) -> Calls {
+    let (seat, network) = (Arc::clone(seat), Arc::clone(network));
     Arc::new(move |_from, kind, body| {
-        let seat = Arc::clone(&seat);
+        let (seat, network) = (Arc::clone(&seat), Arc::clone(&network));
         let answer: BoxFuture<Result<Buffer, String>> = Box::pin(async move {
+            if kind == CallKind::Peers {
+                let known = encode(&peers(&network)).map_err(|error| error.to_string())?;
+                return Ok(known.into());
+            }
             let consensus = seat.get().ok_or("this host is starting")?;
             match kind {
                 CallKind::Raft => Ok(consensus.answer(&body).await),

@@ -126,8 +126,13 @@ impl Node {
         let settings = TransportConfig { bind: config.bind, hello, credentials, path };
         let enrolment = enrol::service(config.cluster.authority.as_deref(), &self.seat)?;
         let events = links::events(&self.network, &self.linked);
-        let transport = Transport::bind(settings, events, links::calls(&self.seat), enrolment)
-            .map_err(|source| Advice::new(format!("cannot listen on {}", config.bind), source))?;
+        let transport = Transport::bind(
+            settings,
+            events,
+            links::calls(&self.seat, &self.network),
+            enrolment,
+        )
+        .map_err(|source| Advice::new(format!("cannot listen on {}", config.bind), source))?;
         self.network.set_transport(Arc::clone(&transport));
         publish(&config.data, "address", &transport.local_addr().to_string())?;
         for seed in &config.cluster.seeds {

@@ -34,8 +34,8 @@ pub enum CallKind {
     Raft = 1,
     /// A command for the leader.
     Propose = 2,
-    /// The host's state, for operators.
-    Status = 3,
+    /// Who the host is linked to, by name and address.
+    Peers = 3,
     /// The body comes back. Answered by the transport.
     Echo = 4,
     /// The body is counted and thrown away. Answered by the transport.
@@ -47,14 +47,14 @@ pub enum CallKind {
 impl CallKind {
     /// All kinds.
     pub const ALL: [Self; 6] =
-        [Self::Raft, Self::Propose, Self::Status, Self::Echo, Self::Bulk, Self::Metrics];
+        [Self::Raft, Self::Propose, Self::Peers, Self::Echo, Self::Bulk, Self::Metrics];
 
     /// Largest body of this kind, checked before memory is set aside for it.
     pub const fn body_bytes_max(self) -> Bytes {
         match self {
             Self::Raft | Self::Bulk => Bytes::mib(4),
             Self::Propose => Bytes::mib(1),
-            Self::Status | Self::Echo | Self::Metrics => Bytes(64 << 10),
+            Self::Peers | Self::Echo | Self::Metrics => Bytes(64 << 10),
         }
     }
 
@@ -67,7 +67,7 @@ impl CallKind {
     const fn priority(self) -> i32 {
         match self {
             Self::Raft | Self::Propose | Self::Echo => Class::Control.priority(),
-            Self::Status | Self::Metrics => Class::Kv.priority(),
+            Self::Peers | Self::Metrics => Class::Kv.priority(),
             Self::Bulk => Class::Weights.priority(),
         }
     }

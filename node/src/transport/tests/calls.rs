@@ -41,7 +41,7 @@ async fn a_body_above_the_limit_is_not_sent() {
     let site = Site::new();
     let (a, b) = site.pair().await;
     let body = Buffer::from(vec![0; (64 << 10) + 1]);
-    let error = a.transport.call(b.id(), CallKind::Status, body).await.expect_err("too long");
+    let error = a.transport.call(b.id(), CallKind::Peers, body).await.expect_err("too long");
     assert!(matches!(error, CallError::TooLong { max: Bytes(0x10000), .. }), "{error}");
 }
 
