@@ -13,7 +13,7 @@ use thalweg_tests::{golden, official};
 /// Memory of each of two hosts, neither of which holds the model alone.
 const MEMORY_MIB: u64 = 400;
 /// Resident memory allowed beside weights and used KV: program, model file pages, buffers.
-const BESIDE_BYTES: u64 = 150 << 20;
+const BESIDE_BYTES: u64 = 150_000_000;
 /// Streams at the same time.
 const STREAMS: usize = 16;
 /// Tokens of each of them.
