@@ -1,164 +1,201 @@
-//! A problem made ready for computing: checked, in a fixed order, with indices instead of names.
+//! A problem in numbers: what every placement method, flow and bound computes on.
+//!
+//! Hosts are indices; hosts that are alike share a [`Class`], which is what keeps bounds and large
+//! searches independent of how many there are. Rates are tokens per second, prompt and output
+//! tokens together.
 
-use std::collections::{BTreeMap, BTreeSet};
+use thalweg_wire::LayerRange;
 
-use thalweg_wire::{DType, HostId, LayerRange};
+use crate::device::Device;
 
-use crate::capacity::{Capacity, Model};
-use crate::{Excluded, Exclusion, Problem, ProblemError};
+/// What each host holds, by index; `None` for a host that holds nothing.
+pub type Placement = Vec<Option<LayerRange>>;
 
-/// Bits of one value of the activations that travel between hosts.
-const ACTIVATION_VALUE_BITS: u64 = 8 * DType::F32.bytes() as u64;
+/// A cluster, a model and a workload, ready for computing.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Instance {
+    /// Layers of the model.
+    pub layers: u32,
+    /// Kinds of hosts.
+    pub classes: Vec<Class>,
+    /// Hosts, in the order of the cluster file.
+    pub hosts: Vec<Host>,
+    /// Names of the regions that hosts refer to.
+    pub regions: Vec<String>,
+    /// What joins the hosts.
+    pub network: Network,
+    /// Whether a token may enter a host in the middle of its range (partial inference). Without it
+    /// a hop needs the far end to start exactly where the near end stops.
+    pub partial: bool,
+    /// Weights of one layer, in bytes; what a repair has to move.
+    pub layer_bytes: f64,
+}
 
-/// Share of the flow that one hop must earn: measured curves are not more exact than this.
-const HOP_PRICE: f64 = 0.002;
-
-/// A link of this one-way delay, in microseconds, doubles the price of its hop.
-const HOP_DELAY_US: f64 = 10_000.0;
-
-/// Price of a hop at most, so that a plan over slow links is still worth having.
-const HOP_PRICE_MAX: f64 = 0.02;
-
-/// A link that carries less than a token in three hours is no link.
-const LINK_TOKENS_PER_SECOND_MIN: f64 = 1e-4;
-
-/// A usable host.
-#[derive(Clone, Debug)]
-pub(crate) struct Node {
-    pub id: HostId,
+/// Hosts that compute alike.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Class {
+    /// Machine type, as in the cluster file.
     pub name: String,
-    pub region: String,
-    pub capacity: Capacity,
+    /// What it sustains, by what it holds.
+    pub rates: Rates,
+    /// Curves and KV memory behind the rates, where they are known; the closed-loop estimate needs
+    /// them, flows do not.
+    pub device: Option<Device>,
 }
 
-/// A usable link.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Wire {
-    /// Rows of activations it carries in a second.
+/// `T(k)`: tokens/s that a host sustains when charged all its layers for every token.
+///
+/// Holding the first layer also means the embedding, and the last one the head, so that there are
+/// four tables. Index `k` is the number of layers; what does not fit is missing or zero.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Rates {
+    tables: [Vec<f64>; 4],
+}
+
+/// A host.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Host {
+    /// Unique name.
+    pub name: String,
+    /// Index into [`Instance::classes`].
+    pub class: usize,
+    /// Index into [`Instance::regions`].
+    pub region: usize,
+    /// Whether policy lets it hold the first layer.
+    pub may_be_first: bool,
+    /// Whether policy lets it hold the last layer.
+    pub may_be_last: bool,
+    /// Activations per second its network card takes in.
+    pub nic_in: f64,
+    /// Activations per second its network card sends out.
+    pub nic_out: f64,
+    /// Price, in dollars per hour; zero where unknown.
+    pub price_per_hour: f64,
+    /// Bytes/s at which it can load weights.
+    pub load_bytes_per_second: f64,
+}
+
+/// A directed link.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Wire {
+    /// Tokens (as activations, or as ids beside source and sink) it carries in a second.
     pub tokens_per_second: f64,
-    /// Share of the flow that a hop over it must earn.
-    pub price: f64,
+    /// One-way delay, in seconds.
+    pub latency_seconds: f64,
 }
 
-/// What each host holds, by index.
-pub(crate) type Placement = Vec<Option<LayerRange>>;
+/// Every directed link, and what links share.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Network {
+    /// Links between hosts.
+    pub pairs: Pairs,
+    /// From the gateways to each host.
+    pub enter: Vec<Option<Wire>>,
+    /// From each host back to the gateways.
+    pub leave: Vec<Option<Wire>>,
+    /// Capacities that several links draw on.
+    pub shared: Vec<Shared>,
+}
 
-/// The problem in indices. Hosts are in order of id, so that the caller's order does not matter.
-#[derive(Clone, Debug)]
-pub(crate) struct Instance {
-    pub model: Model,
-    pub hosts: Vec<Node>,
-    pub excluded: Vec<Excluded>,
-    wires: Vec<Option<Wire>>,
+/// Links between hosts: by region, or one by one.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Pairs {
+    /// `[from region * regions + to region]`: each pair of hosts has a link of its own like this.
+    ByRegion(Vec<Option<Wire>>),
+    /// `[from * hosts + to]`.
+    Each(Vec<Option<Wire>>),
+}
+
+/// A capacity that several links draw on: a region-to-region line, a provider's egress.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Shared {
+    /// What the operator calls it.
+    pub name: String,
+    /// Activations per second, all links together.
+    pub tokens_per_second: f64,
+    /// The pairs (from region, to region) whose links draw on it.
+    pub carries: Vec<(usize, usize)>,
+}
+
+impl Rates {
+    /// The same rates wherever the layers lie; `by_count[k]` for `k` layers, `by_count[0]` unused.
+    pub fn uniform(by_count: Vec<f64>) -> Self {
+        Self { tables: std::array::from_fn(|_| by_count.clone()) }
+    }
+
+    /// Rates of ranges in the middle, with the first layer, with the last, and with both.
+    pub fn new(middle: Vec<f64>, first: Vec<f64>, last: Vec<f64>, both: Vec<f64>) -> Self {
+        Self { tables: [middle, first, last, both] }
+    }
+
+    /// Tokens/s of a holder of `range` of a model of `layers`; zero if it does not fit.
+    pub fn of(&self, range: LayerRange, layers: u32) -> f64 {
+        let first = usize::from(range.first() == 0);
+        let last = usize::from(range.end() == layers);
+        let table = &self.tables[first + 2 * last];
+        table.get(range.count() as usize).copied().unwrap_or(0.0)
+    }
+
+    /// The most that `count` layers anywhere give; zero if they fit nowhere.
+    pub fn most(&self, count: u32) -> f64 {
+        let at = |table: &Vec<f64>| table.get(count as usize).copied().unwrap_or(0.0);
+        self.tables.iter().map(at).fold(0.0, f64::max)
+    }
+
+    /// Layers that fit at most.
+    pub fn count_max(&self) -> u32 {
+        let longest = self.tables.iter().map(Vec::len).max().unwrap_or(0);
+        (1..longest as u32).rev().find(|&count| self.most(count) > 0.0).unwrap_or(0)
+    }
+
+    /// Multiplies every rate, as when the machine is slower than measured.
+    pub fn scaled(&self, factor: f64) -> Self {
+        Self { tables: self.tables.clone().map(|it| it.iter().map(|rate| rate * factor).collect()) }
+    }
 }
 
 impl Instance {
-    /// Checks `problem`; hosts that cannot be true are left out.
-    pub fn new(problem: &Problem) -> Result<Self, ProblemError> {
-        check(problem)?;
-        let mut hosts = Vec::new();
-        let mut excluded = Vec::new();
-        let mut seen = BTreeSet::new();
-        for host in &problem.hosts {
-            let capacity = if seen.insert(host.id) {
-                Capacity::new(host.memory, &host.profile, problem.workload)
-            } else {
-                Err(Exclusion::Duplicate)
-            };
-            let (id, name) = (host.id, host.name.clone());
-            match capacity {
-                Ok(capacity) => {
-                    hosts.push(Node { id, name, region: host.region.clone(), capacity });
-                }
-                Err(exclusion) => excluded.push(Excluded { host: id, name, exclusion }),
-            }
-        }
-        hosts.sort_by_key(|it| it.id);
-        excluded.sort_by_key(|it| it.host);
-        let wires = wires(problem, &hosts);
-        Ok(Self { model: Model::new(&problem.shape, problem.workload), hosts, excluded, wires })
+    /// Class of a host.
+    pub fn class(&self, host: usize) -> &Class {
+        &self.classes[self.hosts[host].class]
+    }
+
+    /// `T` of `host` holding `range`: zero if it does not fit or policy forbids it.
+    pub fn rate(&self, host: usize, range: LayerRange) -> f64 {
+        let at = &self.hosts[host];
+        let allowed = (range.first() > 0 || at.may_be_first)
+            && (range.end() < self.layers || at.may_be_last);
+        if allowed { self.classes[at.class].rates.of(range, self.layers) } else { 0.0 }
     }
 
     /// The link from one host to another, if there is one.
     pub fn wire(&self, from: usize, to: usize) -> Option<Wire> {
-        self.wires[from * self.hosts.len() + to]
+        match &self.network.pairs {
+            Pairs::ByRegion(table) => {
+                let (near, far) = (self.hosts[from].region, self.hosts[to].region);
+                table[near * self.regions.len() + far]
+            }
+            Pairs::Each(table) => table[from * self.hosts.len() + to],
+        }
     }
 
-    /// Price of a hop that leaves the gateway.
-    pub fn entry_price(&self) -> f64 {
-        HOP_PRICE
+    /// Layers the hosts can hold together, at most.
+    pub fn layers_held_max(&self) -> u64 {
+        let most = |it: &Host| u64::from(self.classes[it.class].rates.count_max());
+        self.hosts.iter().map(most).sum()
     }
 
-    /// The same cluster with a perfect link between every pair.
-    pub fn with_perfect_links(&self) -> Self {
-        let perfect = Wire { tokens_per_second: f64::INFINITY, price: HOP_PRICE };
-        let wires = vec![Some(perfect); self.wires.len()];
-        Self { wires, ..self.clone() }
+    /// Full-charge coverage of every layer: the sum of `T` over the hosts that hold it. Without
+    /// binding links the least of it is the maximum flow.
+    pub fn coverage(&self, placement: &Placement) -> Vec<f64> {
+        let mut coverage = vec![0.0; self.layers as usize];
+        for (host, range) in placement.iter().enumerate() {
+            let Some(range) = *range else { continue };
+            let rate = self.rate(host, range);
+            coverage[range.first() as usize..range.end() as usize]
+                .iter_mut()
+                .for_each(|it| *it += rate);
+        }
+        coverage
     }
-
-    /// Whether any missing or slow link could hold back a flow.
-    pub fn links_bind(&self) -> bool {
-        let single = |it: &Node| Some(1.0 / it.capacity.least_layer_seconds(&self.model, 1)?);
-        let fastest: f64 = self.hosts.iter().filter_map(single).fold(0.0, f64::max);
-        let all = 0..self.hosts.len();
-        let slow = |from, to| {
-            from != to && self.wire(from, to).is_none_or(|it| it.tokens_per_second < fastest)
-        };
-        all.clone().any(|from| all.clone().any(|to| slow(from, to)))
-    }
-
-    /// Whether `host` can hold `range`.
-    pub fn holds(&self, host: usize, range: LayerRange) -> bool {
-        self.hosts[host].capacity.holds(&self.model, range)
-    }
-
-    /// `T(k)` of `host` holding `range`.
-    pub fn tokens_per_second(&self, host: usize, range: LayerRange) -> f64 {
-        self.hosts[host].capacity.tokens_per_second(&self.model, range)
-    }
-}
-
-fn check(problem: &Problem) -> Result<(), ProblemError> {
-    let shape = &problem.shape;
-    if shape.layers == 0 || shape.layers > Problem::LAYERS_MAX {
-        return Err(ProblemError::Layers { layers: shape.layers });
-    }
-    if shape.layer_bytes.len() != shape.layers as usize {
-        let sizes = shape.layer_bytes.len();
-        return Err(ProblemError::LayerSizes { layers: shape.layers, sizes });
-    }
-    if shape.hidden == 0 {
-        return Err(ProblemError::NoActivations);
-    }
-    if shape.context_tokens == 0 {
-        return Err(ProblemError::NoContext);
-    }
-    if problem.workload.prompt_tokens == 0 && problem.workload.output_tokens == 0 {
-        return Err(ProblemError::NoWork);
-    }
-    if problem.hosts.len() > Problem::HOSTS_MAX {
-        return Err(ProblemError::TooManyHosts { hosts: problem.hosts.len() });
-    }
-    Ok(())
-}
-
-/// The table of links, row by near end.
-fn wires(problem: &Problem, hosts: &[Node]) -> Vec<Option<Wire>> {
-    let index: BTreeMap<HostId, usize> =
-        hosts.iter().enumerate().map(|(at, host)| (host.id, at)).collect();
-    let row_bits = ACTIVATION_VALUE_BITS * u64::from(problem.shape.hidden);
-    let mut wires = vec![None; hosts.len() * hosts.len()];
-    for link in &problem.links {
-        let (Some(&from), Some(&to)) = (index.get(&link.from), index.get(&link.to)) else {
-            continue;
-        };
-        let delay = link.rtt_us as f64 / 2.0 / HOP_DELAY_US;
-        let wire = Wire {
-            tokens_per_second: link.bandwidth.0 as f64 / row_bits as f64,
-            price: (HOP_PRICE * (1.0 + delay)).min(HOP_PRICE_MAX),
-        };
-        let usable = from != to && wire.tokens_per_second >= LINK_TOKENS_PER_SECOND_MIN;
-        wires[from * hosts.len() + to] = usable.then_some(wire);
-    }
-    wires
 }

@@ -1,49 +1,37 @@
 //! Where a model's layers go: a cluster, its links and a workload in, a plan with its proof out.
 //!
 //! ```text
-//! Problem ── Search::new ──▶ Search ── step(moves) ──▶ Progress     (no clock: moves are counted)
-//!                              │
-//!                              └── best() ──▶ Outcome::Planned(Solution) ── into_plan ──▶ wire::Plan
-//!                                           └ Outcome::Infeasible(..)      an answer, with numbers
-//!
-//! Starts   exact chains, copies, whole models      (chain)
-//! Anneal   coverage of every layer towards a target (anneal, maxflow where links bind)
-//! Polish   the work-charge flow over routes judges each neighbour (routes, score)
-//! Weights  the same flow hop by hop, with duals (work: good_lp and HiGHS, nowhere else)
+//! cluster file ── cluster ──▶ Instance ── place::* ──▶ Placement ── flow ──▶ weights, cut
+//!  (TOML)         (T_i(k))       │                          │
+//!                                └── bound::* ──▶ proof ──▶ report ──▶ verify
 //! ```
 //!
-//! Two models of a host's capacity are in use, and every [`Solution`] names its own ([`Charge`]).
-//! Under *full charge* a host with `k` layers sustains `T(k)` tokens/s whatever it computes of them;
-//! the flow is then a plain maximum flow, and without binding links the least coverage of any layer.
-//! Under *work charge* a token costs a host the layers it really computes there, which is what
-//! happens; the flow is a linear program, and its solution is what the router's weights are.
+//! Two models of a host's capacity are in use, and every plan names its own. Under *full charge* a
+//! host with `k` layers sustains `T(k)` tokens/s whatever it computes of them; without binding
+//! links the maximum flow is then the least coverage of any layer. Under *work charge* a token costs
+//! a host the layers it really computes there, which is what happens in a running cluster.
 //!
-//! The same problem and the same seed give the same plan. The crate is pure apart from the solver.
+//! The same problem and the same seed give the same plan. The crate is pure apart from the solver;
+//! its caller owns clocks, files and threads.
 
-mod anneal;
-mod bound;
-mod capacity;
-mod chain;
-mod diagnose;
-mod full;
-mod instance;
-mod maxflow;
-mod network;
-mod outcome;
-mod polish;
-mod problem;
-mod reweigh;
-mod routes;
-mod score;
-mod search;
-mod solution;
-mod work;
+pub mod bound;
+pub mod cluster;
+pub mod device;
+pub mod flow;
+pub mod frontier;
+pub mod instance;
+mod live;
+pub mod method;
+pub mod place;
+pub mod repair;
+pub mod report;
+pub mod sensitivity;
+pub mod solver;
+pub mod survive;
+pub mod svg;
+pub mod verify;
 
-#[cfg(test)]
-mod tests;
-
-pub use outcome::{Excluded, Exclusion, Infeasible, Outcome, Reason};
-pub use problem::{PlanHost, PlanLink, Problem, ProblemError, Workload};
-pub use reweigh::reweigh;
-pub use search::{Progress, Search};
-pub use solution::{Bottleneck, Charge, Limit, Solution};
+pub use live::{
+    Bottleneck, Charge, Excluded, Exclusion, Infeasible, Limit, Outcome, PlanHost, PlanLink,
+    Problem, ProblemError, Progress, Reason, Search, Solution, Workload, reweigh,
+};

@@ -7,8 +7,8 @@
 use fastrand::Rng;
 use thalweg_wire::LayerRange;
 
-use crate::full::{coverage, full_flow};
-use crate::instance::{Instance, Placement};
+use crate::live::full::{coverage, full_flow};
+use crate::live::instance::{Instance, Placement};
 
 /// Where a round starts: one wholly uncovered layer costs 1.
 const TEMPERATURE_FIRST: f64 = 0.2;

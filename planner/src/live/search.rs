@@ -4,15 +4,15 @@ use std::collections::BTreeMap;
 
 use fastrand::Rng;
 
-use crate::anneal::Round;
-use crate::bound::simple_bound;
-use crate::chain::{EVERY_ORDER_HOSTS_MAX, best_chain, place};
-use crate::diagnose::diagnose;
-use crate::instance::{Instance, Placement};
-use crate::network::hops;
-use crate::polish::Polish;
-use crate::score::Scored;
-use crate::solution::Judged;
+use crate::live::anneal::Round;
+use crate::live::bound::simple_bound;
+use crate::live::chain::{EVERY_ORDER_HOSTS_MAX, best_chain, place};
+use crate::live::diagnose::diagnose;
+use crate::live::instance::{Instance, Placement};
+use crate::live::network::hops;
+use crate::live::polish::Polish;
+use crate::live::score::Scored;
+use crate::live::solution::Judged;
 use crate::{Infeasible, Outcome, Problem, Reason, Solution};
 
 /// Where in the interval from the best flow to the bound each round aims.

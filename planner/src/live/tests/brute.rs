@@ -4,14 +4,14 @@ use fastrand::Rng;
 use thalweg_wire::LayerRange;
 
 use super::cluster::{host, planned, problem};
-use crate::anneal::Round;
-use crate::bound::{simple_bound, work_limit};
-use crate::full::{coverage, full_flow};
-use crate::instance::{Instance, Placement};
-use crate::network::hops;
-use crate::routes::route_flow;
-use crate::score::Scored;
-use crate::solution::Judged;
+use crate::live::anneal::Round;
+use crate::live::bound::{simple_bound, work_limit};
+use crate::live::full::{coverage, full_flow};
+use crate::live::instance::{Instance, Placement};
+use crate::live::network::hops;
+use crate::live::routes::route_flow;
+use crate::live::score::Scored;
+use crate::live::solution::Judged;
 use crate::{PlanHost, Problem};
 
 /// The largest flow that `measure` gives any placement.

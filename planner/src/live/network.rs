@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use thalweg_wire::LayerRange;
 
-use crate::instance::Instance;
+use crate::live::instance::Instance;
 
 /// What prices are worth against flow in a program that maximises flow: enough to choose among equal
 /// flows, too little to give flow away that anyone could measure.

@@ -5,15 +5,15 @@
 //! row i     sum of a(i, r) f(r) <= b(i)           hosts: busy seconds <= 1; links: tokens/s
 //! ```
 //!
-//! This is the program of [`crate::work`] with one column per route instead of one per hop. Columns
+//! This is the program of [`crate::live::work`] with one column per route instead of one per hop. Columns
 //! are generated: under dual prices `u` of the rows the route worth most is a longest path through
 //! hosts in order of where they end. With few rows and the slacks as first basis, a dense revised
 //! simplex does the rest in microseconds. Stopped early it still holds a flow that exists.
 
 use thalweg_wire::LayerRange;
 
-use crate::instance::Instance;
-use crate::network::{Hop, PRICE_WEIGHT, Place, hops};
+use crate::live::instance::Instance;
+use crate::live::network::{Hop, PRICE_WEIGHT, Place, hops};
 
 /// Pivots per row at most; far more than a program of this kind takes.
 const PIVOTS_PER_ROW_MAX: usize = 40;

@@ -6,7 +6,7 @@
 
 use thalweg_wire::LayerRange;
 
-use crate::instance::Instance;
+use crate::live::instance::Instance;
 
 /// Steps of the table at most; past them the need to hold `L` layers in sum is dropped, which only
 /// makes the bound larger.

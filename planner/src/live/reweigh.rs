@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use thalweg_wire::{Bytes, HostId, LayerRange};
 
-use crate::bound::simple_bound;
-use crate::diagnose::uncovered;
-use crate::instance::{Instance, Placement};
-use crate::solution::Judged;
+use crate::live::bound::simple_bound;
+use crate::live::diagnose::uncovered;
+use crate::live::instance::{Instance, Placement};
+use crate::live::solution::Judged;
 use crate::{Excluded, Exclusion, Infeasible, Outcome, Problem, Reason, Solution};
 
 /// Computes the flow that `placement` still carries on the hosts of `problem`.

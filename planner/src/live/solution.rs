@@ -4,10 +4,10 @@ use std::fmt;
 
 use thalweg_wire::{Assignment, End, Epoch, HostId, LayerRange, ModelId, Plan, Weight};
 
-use crate::full::full_flow;
-use crate::instance::{Instance, Placement};
-use crate::network::{Hop, Place};
-use crate::work::{Held, work_flow};
+use crate::live::full::full_flow;
+use crate::live::instance::{Instance, Placement};
+use crate::live::network::{Hop, Place};
+use crate::live::work::{Held, work_flow};
 use crate::{Excluded, Problem};
 
 /// How a host's capacity is charged for a token.

@@ -20,8 +20,8 @@ use good_lp::{
 };
 use thalweg_wire::LayerRange;
 
-use crate::instance::Instance;
-use crate::network::{Hop, PRICE_WEIGHT, Place, hops};
+use crate::live::instance::Instance;
+use crate::live::network::{Hop, PRICE_WEIGHT, Place, hops};
 
 /// Flows below this share of the total are the solver's rounding.
 const FLOW_SHARE_MIN: f64 = 1e-6;

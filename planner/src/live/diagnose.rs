@@ -2,8 +2,8 @@
 
 use thalweg_wire::{Bytes, LayerRange};
 
-use crate::chain::{EVERY_ORDER_HOSTS_MAX, end, longest};
-use crate::instance::Instance;
+use crate::live::chain::{EVERY_ORDER_HOSTS_MAX, end, longest};
+use crate::live::instance::Instance;
 use crate::{Infeasible, Reason};
 
 /// Explains why no placement of `instance` carries a flow. Tried from the plainest reason on.

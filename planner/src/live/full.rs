@@ -2,9 +2,9 @@
 
 use thalweg_wire::LayerRange;
 
-use crate::instance::Instance;
-use crate::maxflow::Graph;
-use crate::network::{Hop, Place, hops};
+use crate::live::instance::Instance;
+use crate::live::maxflow::Graph;
+use crate::live::network::{Hop, Place, hops};
 
 /// Flows are counted in this many parts of a token per second, so that they are exact.
 const PARTS: f64 = 1e6;

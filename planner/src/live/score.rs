@@ -2,9 +2,9 @@
 
 use thalweg_wire::LayerRange;
 
-use crate::instance::{Instance, Placement};
-use crate::network::Place;
-use crate::routes::{RouteFlow, route_flow};
+use crate::live::instance::{Instance, Placement};
+use crate::live::network::Place;
+use crate::live::routes::{RouteFlow, route_flow};
 
 /// Hops that carry something cost this share of the flow each.
 const USED_HOP_PRICE: f64 = 1e-5;

@@ -8,7 +8,7 @@
 
 use thalweg_wire::LayerRange;
 
-use crate::instance::{Instance, Placement};
+use crate::live::instance::{Instance, Placement};
 
 /// Hosts whose every order is tried. The table has `2^n · n` entries.
 pub(crate) const EVERY_ORDER_HOSTS_MAX: usize = 10;

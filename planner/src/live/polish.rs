@@ -2,10 +2,10 @@
 
 use fastrand::Rng;
 
-use crate::anneal::neighbour;
-use crate::bound::work_limit;
-use crate::instance::{Instance, Placement};
-use crate::score::Scored;
+use crate::live::anneal::neighbour;
+use crate::live::bound::work_limit;
+use crate::live::instance::{Instance, Placement};
+use crate::live::score::Scored;
 
 /// Share of the score that each pass gives away lightly at its start. Every pass starts from the best
 /// placement; hot ones leave its neighbourhood, cool ones search it.

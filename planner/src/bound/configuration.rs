@@ -1,0 +1,1 @@
+//! The configuration bound: what covers of single layers allow, whatever the network.

@@ -1,0 +1,1 @@
+//! A bound that knows regions and links.

@@ -1,0 +1,1 @@
+//! Bounds under work charge.

@@ -1,0 +1,1 @@
+//! Cluster files: what an operator writes, checked and turned into an instance.

@@ -1,0 +1,1 @@
+//! Search over region blocks where links between regions bind.

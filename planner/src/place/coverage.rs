@@ -1,0 +1,1 @@
+//! The default method: coverage by annealing, a mixed-integer program and a proof.

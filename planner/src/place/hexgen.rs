@@ -1,0 +1,1 @@
+//! Independent asymmetric pipelines found by search (HexGen, ICML 2024).

@@ -1,0 +1,1 @@
+//! Equal stages, as a deployment without a planner would make them.

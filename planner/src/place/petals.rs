@@ -1,0 +1,1 @@
+//! The greedy rule of Petals: each host takes the weakest stretch of layers.

@@ -1,0 +1,1 @@
+//! One pipeline for each machine type.

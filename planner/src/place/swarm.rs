@@ -1,0 +1,1 @@
+//! Equal stages filled by throughput, as in SWARM.

@@ -1,0 +1,1 @@
+//! A plan as it is printed and verified: placement, weights, proof.

@@ -1,0 +1,1 @@
+//! Survivability: the flow left after the worst loss of one host.
