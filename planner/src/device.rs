@@ -9,6 +9,10 @@ pub struct Device {
     pub decode: Vec<(f64, f64)>,
     /// KV capacity in token-layers when holding `k` layers: `[k]`.
     pub kv_token_layers: Vec<f64>,
+    /// Prompts in one step at most; zero where unknown.
+    pub prefill_requests_max: u32,
+    /// Decoding requests in one step at most, when holding `k` layers: `[k]`; empty where unknown.
+    pub decode_requests_max: Vec<u32>,
 }
 
 impl Device {

@@ -148,6 +148,13 @@ impl Rates {
         (1..longest as u32).rev().find(|&count| self.most(count) > 0.0).unwrap_or(0)
     }
 
+    /// No rate above `limit`, as when the network card is slower than the machine.
+    pub fn capped(&self, limit: f64) -> Self {
+        Self {
+            tables: self.tables.clone().map(|it| it.iter().map(|rate| rate.min(limit)).collect()),
+        }
+    }
+
     /// Multiplies every rate, as when the machine is slower than measured.
     pub fn scaled(&self, factor: f64) -> Self {
         Self { tables: self.tables.clone().map(|it| it.iter().map(|rate| rate * factor).collect()) }
@@ -163,8 +170,8 @@ impl Instance {
     /// `T` of `host` holding `range`: zero if it does not fit or policy forbids it.
     pub fn rate(&self, host: usize, range: LayerRange) -> f64 {
         let at = &self.hosts[host];
-        let allowed = (range.first() > 0 || at.may_be_first)
-            && (range.end() < self.layers || at.may_be_last);
+        let allowed =
+            (range.first() > 0 || at.may_be_first) && (range.end() < self.layers || at.may_be_last);
         if allowed { self.classes[at.class].rates.of(range, self.layers) } else { 0.0 }
     }
 

@@ -1,0 +1,203 @@
+//! Links: from bytes between names to tokens between indices.
+
+use std::collections::BTreeMap;
+
+use super::error::ClusterError;
+use super::file::{ClusterFile, Line, LinkEntry, Model};
+use super::names;
+use crate::instance::{Host, Network, Pairs, Shared, Wire};
+
+/// The name that stands for the gateways in links.
+const GATEWAY: &str = "gateway";
+
+/// Hosts at most where links are given one by one: each pair takes 24 bytes.
+const LISTED_HOSTS_MAX: usize = 4096;
+
+/// Links between `hosts` as the file describes them. `known` is the names of all hosts, also of
+/// those that policy excludes; links of these are left out.
+pub(super) fn network(
+    file: &ClusterFile,
+    model: &Model,
+    regions: &[String],
+    hosts: &[Host],
+    known: &BTreeMap<String, Option<usize>>,
+) -> Result<Network, ClusterError> {
+    let entry = &file.network;
+    let by_region = region_lines(file, regions)?;
+    let wire = |line: Option<Line>| line.and_then(|it| wire(it, model.activation_bytes));
+    let gate = |line: Option<Line>| line.and_then(|it| self::wire(it, model.token_bytes));
+    let stand = match &entry.gateway_region {
+        Some(name) => {
+            let key = || "network.gateway_region".to_owned();
+            Some(names::position(regions, name, "region", key)?)
+        }
+        None => None,
+    };
+    let beside = |from: Option<usize>, to: Option<usize>| match (entry.gateway, from, to) {
+        (None, Some(from), Some(to)) => by_region[from * regions.len() + to],
+        (line, ..) => line.or(entry.default),
+    };
+    let mut enter: Vec<_> = hosts.iter().map(|it| gate(beside(stand, Some(it.region)))).collect();
+    let mut leave: Vec<_> = hosts.iter().map(|it| gate(beside(Some(it.region), stand))).collect();
+    let regional: Vec<_> = by_region.iter().map(|it| wire(*it)).collect();
+
+    let listed = listed(&entry.links, known)?;
+    let mut pairs = Pairs::ByRegion(regional.clone());
+    if listed.keys().any(|it| matches!(it, (Some(_), Some(_)))) {
+        if hosts.len() > LISTED_HOSTS_MAX {
+            let problem = format!(
+                "links are listed one by one for at most {LISTED_HOSTS_MAX} hosts, here are {}; \
+                 use network.region_links",
+                hosts.len(),
+            );
+            return Err(ClusterError::Shape { key: "network.links".to_owned(), problem });
+        }
+        pairs = Pairs::Each(each(hosts, regions.len(), &regional));
+    }
+    for ((from, to), line) in listed {
+        match (from, to, &mut pairs) {
+            (None, Some(to), _) => enter[to] = gate(Some(line)),
+            (Some(from), None, _) => leave[from] = gate(Some(line)),
+            (Some(from), Some(to), Pairs::Each(table)) => {
+                table[from * hosts.len() + to] = wire(Some(line));
+            }
+            _ => {}
+        }
+    }
+    let shared = shared(file, model, regions)?;
+    Ok(Network { pairs, enter, leave, shared })
+}
+
+/// Tokens of `bytes` each over a line; none where there is no rate.
+fn wire(line: Line, bytes: f64) -> Option<Wire> {
+    (line.bytes_per_second > 0.0).then(|| Wire {
+        tokens_per_second: line.bytes_per_second / bytes,
+        latency_seconds: line.latency_seconds,
+    })
+}
+
+/// Links of hosts by their regions: `[from * regions + to]`.
+fn region_lines(file: &ClusterFile, regions: &[String]) -> Result<Vec<Option<Line>>, ClusterError> {
+    let count = regions.len();
+    let mut table = vec![file.network.default; count * count];
+    if file.network.within_region.is_some() {
+        (0..count).for_each(|it| table[it * count + it] = file.network.within_region);
+    }
+    let mut seen = vec![false; count * count];
+    for (at, link) in file.network.region_links.iter().enumerate() {
+        let key = format!("network.region_links[{at}]");
+        for (from, to) in directions(link, &key)? {
+            let from_at = names::position(regions, from, "region", || key.clone())?;
+            let to_at = names::position(regions, to, "region", || key.clone())?;
+            let slot = from_at * count + to_at;
+            if seen[slot] && from_at != to_at {
+                return Err(ClusterError::Duplicate { key, name: format!("{from} -> {to}") });
+            }
+            seen[slot] = true;
+            table[slot] = Some(line(link));
+        }
+    }
+    Ok(table)
+}
+
+fn line(link: &LinkEntry) -> Line {
+    Line { bytes_per_second: link.bytes_per_second, latency_seconds: link.latency_seconds }
+}
+
+/// The ordered pairs of names that a link is about.
+fn directions<'a>(link: &'a LinkEntry, key: &str) -> Result<Vec<(&'a str, &'a str)>, ClusterError> {
+    match (&link.between, &link.from, &link.to) {
+        (Some((a, b)), None, None) => Ok(vec![(a, b), (b, a)]),
+        (None, Some(from), Some(to)) => Ok(vec![(from, to)]),
+        _ => Err(ClusterError::Shape {
+            key: key.to_owned(),
+            problem: "give either `between = [A, B]` or `from = A` with `to = B`".to_owned(),
+        }),
+    }
+}
+
+/// Ordered pair of hosts; `None` is the gateway.
+type Ends = (Option<usize>, Option<usize>);
+
+/// Links given one by one, without those of excluded hosts.
+fn listed(
+    links: &[LinkEntry],
+    known: &BTreeMap<String, Option<usize>>,
+) -> Result<BTreeMap<Ends, Line>, ClusterError> {
+    let mut found = BTreeMap::new();
+    for (at, link) in links.iter().enumerate() {
+        let key = || format!("network.links[{at}]");
+        let end = |name: &str| match known.get(name) {
+            Some(Some(host)) => Ok(Some(Some(*host))),
+            Some(None) => Ok(None),
+            None if name == GATEWAY => Ok(Some(None)),
+            None => {
+                let names = known.keys().map(String::as_str).chain([GATEWAY]);
+                Err(names::unknown(names, name, "host", key()))
+            }
+        };
+        for (from, to) in directions(link, &key())? {
+            let (Some(near), Some(far)) = (end(from)?, end(to)?) else { continue };
+            if near == far {
+                let problem = format!("\"{from}\" needs no link to itself; remove it");
+                return Err(ClusterError::Shape { key: key(), problem });
+            }
+            if found.insert((near, far), line(link)).is_some() {
+                let name = format!("{from} -> {to}");
+                return Err(ClusterError::Duplicate { key: key(), name });
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Links of all pairs of hosts, from those of their regions.
+fn each(hosts: &[Host], regions: usize, regional: &[Option<Wire>]) -> Vec<Option<Wire>> {
+    let row = |from: &Host| {
+        let from = from.region * regions;
+        hosts.iter().map(move |to| regional[from + to.region])
+    };
+    hosts.iter().flat_map(row).collect()
+}
+
+/// Lines and egress that several links draw on.
+fn shared(
+    file: &ClusterFile,
+    model: &Model,
+    regions: &[String],
+) -> Result<Vec<Shared>, ClusterError> {
+    let tokens = |bytes_per_second: f64| bytes_per_second / model.activation_bytes;
+    let mut found = Vec::new();
+    for (at, entry) in file.network.shared.iter().enumerate() {
+        let place = |name: &str| {
+            let key = || format!("network.shared[{at}].carries");
+            names::position(regions, name, "region", key)
+        };
+        let mut carries = Vec::new();
+        for (from, to) in &entry.carries {
+            carries.push((place(from)?, place(to)?));
+        }
+        let tokens_per_second = tokens(entry.bytes_per_second);
+        found.push(Shared { name: entry.name.clone(), tokens_per_second, carries });
+    }
+    let provider = |region: &String| file.regions.get(region).and_then(|it| it.provider.as_ref());
+    for (near, name) in regions.iter().enumerate() {
+        let Some(entry) = file.regions.get(name) else { continue };
+        if let Some(rate) = entry.egress_bytes_per_second {
+            let carries = (0..regions.len()).filter(|&far| far != near).map(|far| (near, far));
+            let (name, carries) = (format!("egress of {name}"), carries.collect());
+            found.push(Shared { name, tokens_per_second: tokens(rate), carries });
+        }
+    }
+    for (name, entry) in &file.providers {
+        let ours = |it: &usize| provider(&regions[*it]) == Some(name);
+        let theirs: Vec<usize> = (0..regions.len()).filter(|it| !ours(it)).collect();
+        let carries = (0..regions.len())
+            .filter(ours)
+            .flat_map(|near| theirs.iter().map(move |&far| (near, far)))
+            .collect();
+        let tokens_per_second = tokens(entry.egress_bytes_per_second);
+        found.push(Shared { name: format!("egress of {name}"), tokens_per_second, carries });
+    }
+    Ok(found)
+}
