@@ -3,13 +3,14 @@
 //! ```text
 //! (idle) -- hosts differ, settled --> Searching --> Found --> Proposed --> (in effect)
 //!    ^                                   |
-//!    |                                   +--> Infeasible: until the hosts differ
+//!    |                                   +--> Infeasible, Refused: until the hosts differ
 //!    +---- a host of the plan is lost ---+
 //! ```
 //!
 //! A lost host first gets a repair: the survivors keep their layers if these cover the model, and
-//! only the weights change, which takes no loading. A new host gets a full search; it waits for a
-//! plan that is still being loaded, as long as that one is whole.
+//! only the weights change, which takes no loading. While the repaired plan serves, a full search
+//! looks for a better placement; it is taken if it is worth the loading. A new host gets a full
+//! search; it waits for a plan that is still being loaded, as long as that one is whole.
 
 use std::collections::BTreeMap;
 
@@ -18,6 +19,10 @@ use thalweg_wire::{Assignment, Epoch, HostId, Plan};
 use super::{Config, PlanOutcome, PlanTask};
 use crate::machine::Time;
 use crate::registry::{Placed, Registry, covers};
+
+/// A new placement after a repair must carry this many times the flow: every host may have to load
+/// layers for it.
+const IMPROVEMENT_MIN: f64 = 1.05;
 
 /// Hosts with their incarnations: a host that restarted is another member.
 pub(super) type Members = BTreeMap<HostId, u64>;
@@ -44,11 +49,15 @@ struct Search {
     state: State,
 }
 
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 enum Kind {
     /// Layers stay where they are.
     Repair,
     Full,
+    /// A full search after a repair, which carries `flow` tokens/s.
+    Improve {
+        flow: f64,
+    },
 }
 
 #[derive(Debug)]
@@ -57,6 +66,8 @@ enum State {
     Found(Plan),
     Proposed,
     Infeasible,
+    /// What was found is not worth the loading.
+    Refused,
 }
 
 impl Planning {
@@ -107,7 +118,15 @@ impl Planning {
         let search = self.search.as_mut().filter(searching)?;
         match outcome {
             PlanOutcome::Planned(plan) if is_whole(&plan, &search.members, members) => {
-                search.state = State::Found(Plan { term: search.term, epoch, ..plan });
+                let worth_it = match search.kind {
+                    Kind::Improve { flow } => plan.flow >= flow * IMPROVEMENT_MIN,
+                    Kind::Repair | Kind::Full => true,
+                };
+                search.state = if worth_it {
+                    State::Found(Plan { term: search.term, epoch, ..plan })
+                } else {
+                    State::Refused
+                };
                 None
             }
             PlanOutcome::Planned(_) => {
@@ -159,7 +178,9 @@ impl Planning {
             }
             State::Found(plan) => overtaken || !is_whole(plan, &search.members, &self.members),
             State::Proposed => !placed,
-            State::Infeasible => search.members != self.members && search.kind == Kind::Full,
+            State::Infeasible | State::Refused => {
+                search.members != self.members && search.kind != Kind::Repair
+            }
         };
         if stale {
             self.search = None;
@@ -183,8 +204,15 @@ impl Planning {
             let covered = registry.active().is_some_and(|it| covers(&survivors, it.plan.layers));
             return Some(if covered { Kind::Repair } else { Kind::Full });
         }
-        let fresh = lost(&self.members, self.known(placed));
-        (fresh && registry.proposed().is_none()).then_some(Kind::Full)
+        if registry.proposed().is_some() {
+            return None;
+        }
+        if lost(&self.members, self.known(placed)) {
+            return Some(Kind::Full);
+        }
+        let repaired = |it: &Search| it.kind == Kind::Repair && it.made(placed);
+        let repaired = self.search.as_ref().is_some_and(repaired);
+        repaired.then_some(Kind::Improve { flow: placed.plan.flow })
     }
 
     /// How long the members must be the same before a search of this kind.

@@ -154,14 +154,32 @@ fn survivors_that_cover_the_model_are_only_weighed_anew() {
     let repair = task(&effects);
     assert_eq!(repair.keep.as_deref(), Some(&copies(1).assignments[..1]));
     let alone = plan(2, 1, &[(id("a"), 0, 8)]);
-    assert_eq!(
-        rig.planned(alone.clone()),
-        [
-            Effect::Keep { epoch: Epoch(2), from: Epoch(1), batch_max: 4 },
-            Effect::Activate(alone),
-            Effect::Retire { epoch: Epoch(1) },
-        ],
-    );
+    let effects = rig.planned(alone.clone());
+    let kept = [
+        Effect::Keep { epoch: Epoch(2), from: Epoch(1), batch_max: 4 },
+        Effect::Activate(alone),
+        Effect::Retire { epoch: Epoch(1) },
+    ];
+    assert_eq!(effects[..3], kept);
+    let full = task(&effects[3..]);
+    assert_eq!((full.epoch, &full.keep), (Epoch(3), &None), "a full search follows");
+}
+
+#[test]
+fn a_new_placement_after_a_repair_must_be_worth_the_loading() {
+    for (flow, worth_it) in [(1.04, false), (1.06, true)] {
+        let mut rig = Rig::leader();
+        rig.wait();
+        rig.planned(copies(1));
+        rig.on(Event::Loaded { epoch: Epoch(1) });
+        rig.ready("b", 1);
+        rig.on(Event::Dead(id("b")));
+        rig.wait();
+        rig.planned(plan(2, 1, &[(id("a"), 0, 8)]));
+        let effects = rig.planned(Plan { flow, ..plan(3, 1, &[(id("a"), 0, 8)]) });
+        assert_eq!(!effects.is_empty(), worth_it, "the repaired plan carries 1.0, this {flow}");
+        assert_eq!(rig.conductor.next_timeout(), None, "nothing is left to do");
+    }
 }
 
 #[test]
