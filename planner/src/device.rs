@@ -16,27 +16,48 @@ pub struct Device {
 }
 
 impl Device {
-    /// Seconds per layer of a step with `tokens` prompt tokens. Zero tokens take no time; past the
-    /// last point the last slope goes on.
+    /// Seconds per layer of a step with `tokens` prompt tokens. Zero tokens take no time; a step
+    /// smaller than the first point takes as long as that; past the last point the last slope goes
+    /// on unless it falls.
     pub fn prefill_seconds(&self, tokens: f64) -> f64 {
         read(&self.prefill, tokens)
     }
 
-    /// Seconds per layer of a step with `requests` decoding requests.
+    /// Seconds per layer of a step with `requests` decoding requests, read like
+    /// [`Device::prefill_seconds`].
     pub fn decode_seconds(&self, requests: f64) -> f64 {
         read(&self.decode, requests)
     }
 }
 
-/// Reads a curve between its points; the first two and the last two points give the ends.
 fn read(curve: &[(f64, f64)], at: f64) -> f64 {
-    if at <= 0.0 {
-        return 0.0;
+    let next = curve.partition_point(|it| it.0 < at);
+    match curve {
+        [] => 0.0,
+        _ if at <= 0.0 => 0.0,
+        [(_, only)] => *only,
+        [(_, first), ..] if next == 0 => *first,
+        [.., (x0, y0), (x1, y1)] if next == curve.len() => {
+            y1 + (at - x1) * ((y1 - y0) / (x1 - x0)).max(0.0)
+        }
+        _ => {
+            let ((x0, y0), (x1, y1)) = (curve[next - 1], curve[next]);
+            y0 + (at - x0) * (y1 - y0) / (x1 - x0)
+        }
     }
-    let next = curve.partition_point(|it| it.0 < at).clamp(1, curve.len().max(2) - 1);
-    match (curve.get(next - 1), curve.get(next)) {
-        (Some(&(x0, y0)), Some(&(x1, y1))) => (y0 + (at - x0) * (y1 - y0) / (x1 - x0)).max(0.0),
-        (Some(&(_, y)), None) => y,
-        (None, _) => 0.0,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn curves_are_read_between_before_and_past_their_points() {
+        let curve = [(2.0, 1.0), (4.0, 3.0), (8.0, 2.0)];
+        let read = [0.0, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 16.0].map(|at| read(&curve, at));
+        assert_eq!(read, [0.0, 1.0, 1.0, 2.0, 3.0, 2.5, 2.0, 2.0]);
+        assert_eq!(super::read(&curve[..2], 5.0), 4.0);
+        assert_eq!(super::read(&[(2.0, 1.0)], 9.0), 1.0);
+        assert_eq!(super::read(&[], 9.0), 0.0);
     }
 }

@@ -196,7 +196,8 @@ pub struct RegionEntry {
 #[serde(deny_unknown_fields)]
 pub struct ProviderEntry {
     /// All that leaves the provider's regions for regions of others, together.
-    pub egress_bytes_per_second: f64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub egress_bytes_per_second: Option<f64>,
 }
 
 /// A machine type.

@@ -7,8 +7,11 @@
 //! ```
 
 mod catalogue;
+mod check;
+mod classes;
 mod error;
 mod file;
+mod hosts;
 mod names;
 mod network;
 mod resolve;

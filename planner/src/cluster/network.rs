@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use super::error::ClusterError;
 use super::file::{ClusterFile, Line, LinkEntry, Model};
 use super::names;
-use crate::instance::{Host, Network, Pairs, Shared, Wire};
+use crate::instance::{Host, Instance, Network, Pairs, Shared, Wire};
 
 /// The name that stands for the gateways in links.
-const GATEWAY: &str = "gateway";
+pub(super) const GATEWAY: &str = "gateway";
 
 /// Hosts at most where links are given one by one: each pair takes 24 bytes.
-const LISTED_HOSTS_MAX: usize = 4096;
+const LISTED_HOSTS_MAX: usize = 2048;
 
 /// Links between `hosts` as the file describes them. `known` is the names of all hosts, also of
 /// those that policy excludes; links of these are left out.
@@ -66,6 +66,23 @@ pub(super) fn network(
     }
     let shared = shared(file, model, regions)?;
     Ok(Network { pairs, enter, leave, shared })
+}
+
+/// Notes about regions with hosts that nothing joins to the rest.
+pub(super) fn cut_off(instance: &Instance) -> Vec<String> {
+    let Pairs::ByRegion(table) = &instance.network.pairs else { return Vec::new() };
+    let count = instance.regions.len();
+    let used: Vec<usize> =
+        (0..count).filter(|at| instance.hosts.iter().any(|it| it.region == *at)).collect();
+    let joined = |from: usize, to: usize| {
+        from != to && (table[from * count + to].is_some() || table[to * count + from].is_some())
+    };
+    let alone = |at: &&usize| used.len() > 1 && !used.iter().any(|it| joined(**at, *it));
+    let note = |at: &usize| {
+        let name = &instance.regions[*at];
+        format!("region {name} has no link to or from another; see network.region_links")
+    };
+    used.iter().filter(alone).map(note).collect()
 }
 
 /// Tokens of `bytes` each over a line; none where there is no rate.
@@ -190,14 +207,15 @@ fn shared(
         }
     }
     for (name, entry) in &file.providers {
+        let Some(rate) = entry.egress_bytes_per_second else { continue };
         let ours = |it: &usize| provider(&regions[*it]) == Some(name);
         let theirs: Vec<usize> = (0..regions.len()).filter(|it| !ours(it)).collect();
         let carries = (0..regions.len())
             .filter(ours)
             .flat_map(|near| theirs.iter().map(move |&far| (near, far)))
             .collect();
-        let tokens_per_second = tokens(entry.egress_bytes_per_second);
-        found.push(Shared { name: format!("egress of {name}"), tokens_per_second, carries });
+        let name = format!("egress of {name}");
+        found.push(Shared { name, tokens_per_second: tokens(rate), carries });
     }
     Ok(found)
 }

@@ -61,8 +61,8 @@ pub(super) struct Member {
 /// What a rate comes from.
 #[derive(Clone, Debug)]
 pub(super) enum Speed {
-    /// Rates are given: `[k]`.
-    Given(Vec<f64>),
+    /// Rates are given: `[ends][k]`.
+    Given([Vec<f64>; 4]),
     /// Rates follow from curves and KV memory.
     Measured {
         /// Curves.
@@ -74,31 +74,23 @@ pub(super) enum Speed {
     },
 }
 
-/// Rates of every member in a cluster of all of them.
+/// Rates of every member in a cluster of all of them. A member without a rate to speak of counts
+/// for nothing in the others' mean.
 pub(super) fn rates(layers: u32, mix: Mix, members: &[Member]) -> Vec<Rates> {
     let held = held(layers, members);
     let mut paces = starts(mix, members, &held);
     for _ in 0..ROUNDS {
-        let mean = mean_layer_seconds(members, &held, &paces);
-        paces = (0..members.len())
-            .map(|at| {
-                let here = Here { layers, mix, layer_seconds: 1.0 / paces[at], elsewhere: mean };
-                members[at].speed.tokens_per_second(here, 0, held[at]) * f64::from(held[at])
-            })
-            .map(|pace| pace.max(f64::MIN_POSITIVE))
+        let loops = loops(layers, mix, members, &held, &paces);
+        paces = (members.iter().zip(&held).zip(loops))
+            .map(|((it, &k), here)| it.speed.tokens_per_second(here, 0, k) * f64::from(k))
             .collect();
     }
-    let mean = mean_layer_seconds(members, &held, &paces);
-    members
-        .iter()
-        .zip(paces)
-        .map(|(member, pace)| {
-            let here = Here { layers, mix, layer_seconds: 1.0 / pace, elsewhere: mean };
-            let [middle, first, last, both] =
-                std::array::from_fn(|ends| member.speed.table(here, ends));
-            Rates::new(middle, first, last, both)
-        })
-        .collect()
+    let loops = loops(layers, mix, members, &held, &paces);
+    let rates = |(it, here): (&Member, Loop)| {
+        let [middle, first, last, both] = std::array::from_fn(|ends| it.speed.table(here, ends));
+        Rates::new(middle, first, last, both)
+    };
+    members.iter().zip(loops).map(rates).collect()
 }
 
 /// Layers that each member is taken to hold.
@@ -116,10 +108,12 @@ fn starts(mix: Mix, members: &[Member], held: &[u32]) -> Vec<f64> {
         return given;
     }
     let derived = |(member, &held): (&Member, &u32)| match &member.speed {
-        Speed::Given(table) => table.get(held as usize).copied().unwrap_or(0.0) * f64::from(held),
+        Speed::Given(tables) => {
+            tables[0].get(held as usize).copied().unwrap_or(0.0) * f64::from(held)
+        }
         Speed::Measured { device, .. } => mix.tokens() / alone_seconds(device, mix),
     };
-    members.iter().zip(held).map(derived).map(|it| it.max(f64::MIN_POSITIVE)).collect()
+    members.iter().zip(held).map(derived).collect()
 }
 
 /// Time of a layer for a whole request without company.
@@ -127,54 +121,68 @@ fn alone_seconds(device: &Device, mix: Mix) -> f64 {
     device.prefill_seconds(mix.prompt_tokens) + mix.output_tokens * device.decode_seconds(1.0)
 }
 
-/// Time per layer of a token, over the layers that all hosts hold.
-fn mean_layer_seconds(members: &[Member], held: &[u32], paces: &[f64]) -> f64 {
-    let weights = members.iter().zip(held).map(|(it, &k)| f64::from(it.hosts) * f64::from(k));
-    let (mut seconds, mut layers) = (0.0, 0.0);
-    for (weight, pace) in weights.zip(paces) {
-        seconds += weight * (1.0 / pace);
-        layers += weight;
-    }
-    seconds / layers
-}
-
 /// What the closed loop knows of a host and the rest.
 #[derive(Clone, Copy)]
-struct Here {
+struct Loop {
     layers: u32,
     mix: Mix,
-    layer_seconds: f64,
+    /// Time of a token in a layer here.
+    here: f64,
+    /// The same over the layers that all hosts hold.
     elsewhere: f64,
 }
 
-impl Here {
+/// The closed loop as each member sees it, from layers per second.
+fn loops(layers: u32, mix: Mix, members: &[Member], held: &[u32], paces: &[f64]) -> Vec<Loop> {
+    let (mut seconds, mut weights) = (0.0, 0.0);
+    for ((member, &held), &pace) in members.iter().zip(held).zip(paces) {
+        if pace > 0.0 {
+            let weight = f64::from(member.hosts) * f64::from(held);
+            seconds += weight * (1.0 / pace);
+            weights += weight;
+        }
+    }
+    let elsewhere = if weights > 0.0 { seconds / weights } else { 1.0 };
+    let here = |pace: &f64| if *pace > 0.0 { 1.0 / pace } else { elsewhere };
+    paces.iter().map(|pace| Loop { layers, mix, here: here(pace), elsewhere }).collect()
+}
+
+impl Loop {
     /// Share of its time in the cluster that a request spends at a holder of `count` layers.
     fn share(self, count: u32) -> f64 {
-        let here = f64::from(count) * self.layer_seconds;
+        let here = f64::from(count) * self.here;
         let rest = f64::from(self.layers.saturating_sub(count)) * self.elsewhere;
         here / (rest + here)
     }
 }
 
 impl Speed {
+    /// Curves, where rates follow from them.
+    pub fn device(self) -> Option<Device> {
+        match self {
+            Self::Given(_) => None,
+            Self::Measured { device, .. } => Some(device),
+        }
+    }
+
     fn layers_max(&self) -> u32 {
         let entries = match self {
-            Self::Given(table) => table.len(),
+            Self::Given(tables) => tables[0].len(),
             Self::Measured { kv_token_layers, .. } => kv_token_layers[0].len(),
         };
         u32::try_from(entries.saturating_sub(1)).unwrap_or(u32::MAX)
     }
 
-    fn table(&self, here: Here, ends: usize) -> Vec<f64> {
+    fn table(&self, here: Loop, ends: usize) -> Vec<f64> {
         debug_assert!(ENDS.contains(&ends));
         let rate = |count| self.tokens_per_second(here, ends, count);
         std::iter::once(0.0).chain((1..=self.layers_max()).map(rate)).collect()
     }
 
     /// Tokens/s when holding `count` layers and `ends`; zero if they do not fit.
-    fn tokens_per_second(&self, here: Here, ends: usize, count: u32) -> f64 {
+    fn tokens_per_second(&self, here: Loop, ends: usize, count: u32) -> f64 {
         match self {
-            Self::Given(table) => table.get(count as usize).copied().unwrap_or(0.0),
+            Self::Given(tables) => tables[ends].get(count as usize).copied().unwrap_or(0.0),
             Self::Measured { device, kv_token_layers, head_layers } => {
                 let kv = kv_token_layers[ends].get(count as usize).copied().unwrap_or(0.0);
                 let head = if ends >= 2 { *head_layers } else { 0.0 };
