@@ -2,9 +2,15 @@
 //!
 //! One thread, and limits in iterations and nodes, so that the same program gives the same answer.
 
+mod callback;
+
 use std::num::NonZeroU32;
+use std::ops::ControlFlow;
 
 use highs::{HighsModelStatus, RowProblem, Sense};
+
+/// What HiGHS calls a feasible point (`kHighsSolutionStatusFeasible`).
+const FEASIBLE: i64 = 2;
 
 /// A variable.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -50,6 +56,19 @@ pub struct Effort {
     pub gap: Option<f64>,
     /// A value for each column to begin with (mixed-integer programs).
     pub start: Option<Vec<f64>>,
+    /// Where the solver's own random choices begin.
+    pub seed: Option<u32>,
+}
+
+/// How far the solver is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Step {
+    /// Worth of the best point so far; minus infinity if there is none.
+    pub objective: f64,
+    /// No point is worth more; infinite if nothing is known.
+    pub bound: f64,
+    /// Simplex iterations so far.
+    pub iterations: u64,
 }
 
 /// What came out.
@@ -99,19 +118,34 @@ impl Program {
 
     /// Solves the program.
     pub fn maximise(&self, effort: &Effort) -> Answer {
+        let solved = self.model(effort).and_then(|model| model.try_solve().ok());
+        solved.map_or(Answer::Unknown, |solved| self.read(&solved))
+    }
+
+    /// Solves the program and calls `watch` often with how far it is. After `Break` it ends soon
+    /// with the best point known. Where optima are many, it may be another one than that of
+    /// [`maximise`](Self::maximise).
+    pub fn maximise_watched(
+        &self,
+        effort: &Effort,
+        watch: &mut dyn FnMut(Step) -> ControlFlow<()>,
+    ) -> Answer {
+        let solved = self.model(effort).and_then(|model| callback::solve(model, watch));
+        solved.map_or(Answer::Unknown, |solved| self.read(&solved))
+    }
+
+    fn model(&self, effort: &Effort) -> Option<highs::Model> {
         let mut problem = RowProblem::new();
         let columns: Vec<_> = self
             .columns
             .iter()
-            .map(|it| {
-                problem.add_column_with_integrality(it.cost, it.lower..=it.upper, it.integer)
-            })
+            .map(|it| problem.add_column_with_integrality(it.cost, it.lower..=it.upper, it.integer))
             .collect();
         for row in &self.rows {
             let entries = row.entries.iter().map(|&(at, factor)| (columns[at], factor));
             problem.add_row(row.lower..=row.upper, entries);
         }
-        let Ok(mut model) = problem.try_optimise(Sense::Maximise) else { return Answer::Unknown };
+        let mut model = problem.try_optimise(Sense::Maximise).ok()?;
         model.make_quiet();
         model.set_threads(NonZeroU32::MIN);
         if let Some(iterations) = effort.iterations_max {
@@ -123,12 +157,15 @@ impl Program {
         if let Some(gap) = effort.gap {
             model.set_option("mip_rel_gap", gap);
         }
+        if let Some(seed) = effort.seed {
+            // HiGHS takes seeds of 31 bits.
+            model.set_option("random_seed", (seed >> 1).cast_signed());
+        }
         if let Some(start) = &effort.start {
             // A start that is refused only costs time.
             let _ = model.try_set_solution(Some(start), None, None, None);
         }
-        let Ok(solved) = model.try_solve() else { return Answer::Unknown };
-        self.read(&solved)
+        Some(model)
     }
 
     fn read(&self, solved: &highs::SolvedModel) -> Answer {
@@ -147,7 +184,8 @@ impl Program {
                 Answer::Optimal(point(if integer { proved } else { objective }))
             }
             HighsModelStatus::Infeasible => Answer::Infeasible,
-            _ if solved.primal_solution_status() == highs::HighsSolutionStatus::Feasible => {
+            // The typed getter panics where there is no information, as after an early stop.
+            _ if solved.int_info_value(c"primal_solution_status") == Ok(FEASIBLE) => {
                 Answer::Feasible(point(if integer { proved } else { f64::INFINITY }))
             }
             _ => Answer::Unknown,
@@ -174,6 +212,12 @@ mod tests {
     }
 
     #[test]
+    fn a_program_without_columns_is_answered() {
+        let answer = Program::default().maximise(&Effort::default());
+        assert!(!matches!(answer, Answer::Infeasible), "{answer:?}");
+    }
+
+    #[test]
     fn an_integer_program_and_one_without_a_point() {
         let mut program = Program::default();
         let x = program.add_integer(1.0, 10.0);
@@ -184,5 +228,44 @@ mod tests {
         assert!((point.objective - 3.0).abs() < 1e-9 && point.bound < 3.5);
         program.constrain(4.0, vec![(x, 1.0)], f64::INFINITY);
         assert_eq!(program.maximise(&Effort::default()), Answer::Infeasible);
+    }
+
+    /// A knapsack with many near ties, which takes many nodes.
+    fn knapsack() -> Program {
+        let mut rng = fastrand::Rng::with_seed(7);
+        let mut program = Program::default();
+        let weights: Vec<f64> = (0..60).map(|_| f64::from(rng.u32(1000..2000))).collect();
+        let columns: Vec<_> =
+            weights.iter().map(|it| program.add_integer(it + rng.f64(), 1.0)).collect();
+        for _ in 0..5 {
+            let entries = columns.iter().map(|&at| (at, f64::from(rng.u32(1000..2000))));
+            program.constrain(f64::NEG_INFINITY, entries.collect(), 40_000.0);
+        }
+        program
+    }
+
+    #[test]
+    fn a_watch_sees_progress_and_ends_the_search() {
+        let mut steps = Vec::new();
+        let answer = knapsack().maximise_watched(&Effort::default(), &mut |step| {
+            steps.push(step);
+            if step.objective.is_finite() {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            }
+        });
+        let last = steps.last().expect("the solver reports");
+        assert!(last.objective <= last.bound);
+        let Answer::Feasible(point) = answer else { panic!("stopped with a point: {answer:?}") };
+        assert!(point.objective >= last.objective - 1e-6 && point.bound > point.objective);
+    }
+
+    #[test]
+    fn a_panic_of_the_watch_crosses_the_solver_unharmed() {
+        let outcome = std::panic::catch_unwind(|| {
+            knapsack().maximise_watched(&Effort::default(), &mut |_| panic!("the watch panics"))
+        });
+        assert!(outcome.is_err());
     }
 }
