@@ -194,7 +194,7 @@ impl Instance {
 
     /// Full-charge coverage of every layer: the sum of `T` over the hosts that hold it. Without
     /// binding links the least of it is the maximum flow.
-    pub fn coverage(&self, placement: &Placement) -> Vec<f64> {
+    pub fn coverage(&self, placement: &[Option<LayerRange>]) -> Vec<f64> {
         let mut coverage = vec![0.0; self.layers as usize];
         for (host, range) in placement.iter().enumerate() {
             let Some(range) = *range else { continue };
