@@ -197,13 +197,13 @@ impl Program {
 mod tests {
     use super::*;
 
-    /// `max 3x + 2y, x + y <= 4, x + 3y <= 6, x <= 3`: 11 at (3, 1), duals 2 and 0.
+    /// `max 3x + 2y, x + y <= 4, x + 3y <= 9, x <= 3`: 11 at (3, 1), duals 2 and 0.
     #[test]
     fn a_linear_program_with_its_duals() {
         let mut program = Program::default();
         let (x, y) = (program.add(3.0, 3.0), program.add(2.0, f64::INFINITY));
         program.constrain(f64::NEG_INFINITY, vec![(x, 1.0), (y, 1.0)], 4.0);
-        program.constrain(f64::NEG_INFINITY, vec![(x, 1.0), (y, 3.0)], 6.0);
+        program.constrain(f64::NEG_INFINITY, vec![(x, 1.0), (y, 3.0)], 9.0);
         let Answer::Optimal(point) = program.maximise(&Effort::default()) else {
             panic!("the program has an optimum")
         };
