@@ -36,3 +36,10 @@ pub use throughput::Mix;
 pub fn parse(text: &str) -> Result<ClusterFile, ClusterError> {
     toml::from_str(text).map_err(|error| ClusterError::Syntax { message: error.to_string() })
 }
+
+impl ClusterFile {
+    /// The file as text that [`parse`] reads.
+    pub fn to_toml(&self) -> String {
+        toml::to_string(self).expect("tables of strings, numbers and lists have a text")
+    }
+}
