@@ -8,7 +8,7 @@ use crate::device::Device;
 use crate::instance::Class;
 
 /// Tokens of a KV block.
-const KV_BLOCK_TOKENS: f64 = 16.0;
+pub(super) const KV_BLOCK_TOKENS: f64 = 16.0;
 
 /// Classes of a cluster with so many hosts of each kind.
 pub(super) fn classes(

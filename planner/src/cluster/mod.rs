@@ -11,6 +11,7 @@ mod check;
 mod classes;
 mod error;
 mod file;
+mod generate;
 mod hosts;
 mod names;
 mod network;
@@ -24,6 +25,7 @@ pub use file::{
     ClusterFile, Demand, HostEntry, Line, LinkEntry, Machine, Model, NetworkEntry, Policy,
     ProfileEntry, ProviderEntry, RegionEntry, SharedEntry,
 };
+pub use generate::generate;
 pub use resolve::{Choice, Resolved};
 pub use throughput::Mix;
 
