@@ -36,4 +36,14 @@ pub struct Found {
     pub placement: Placement,
     /// A bound on every placement that the method itself proved, in tokens/s.
     pub bound: Option<f64>,
+    /// Where requests stay in one of several independent pipelines: their hosts, in order. Such a
+    /// placement is judged on these hops alone (`place::pipelines`). `None` where any hop is open.
+    pub pipelines: Option<Vec<Vec<usize>>>,
+}
+
+impl Found {
+    /// A placement that may use every hop, with nothing proved.
+    pub fn new(placement: Placement) -> Self {
+        Self { placement, bound: None, pipelines: None }
+    }
 }

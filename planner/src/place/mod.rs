@@ -6,5 +6,55 @@ pub mod hexgen;
 pub mod homogeneous;
 pub mod milp;
 pub mod petals;
+pub mod pipelines;
 pub mod separate;
 pub mod swarm;
+
+#[cfg(test)]
+mod tests;
+
+use std::cmp::Ordering;
+
+use thalweg_wire::LayerRange;
+
+use crate::method::{Method, Progress};
+
+/// Names of the methods, each with what it does in one line.
+pub const NAMES: [(&str, &str); 7] = [
+    ("swarm", "equal stages, each host to the stage with the least throughput (SWARM)"),
+    ("petals", "each host takes the weakest stretch of layers, hosts in random order (Petals)"),
+    ("petals-rebalanced", "the same, and hosts move until the swarm is balanced"),
+    ("separate", "one or more pipelines for each machine type (SP)"),
+    ("separate-plus", "the same, and mixed pipelines of the machines left over (SP+)"),
+    ("homogeneous", "full or equal stages over like machines (Orca, vLLM)"),
+    ("hexgen", "independent asymmetric pipelines by genetic search (HexGen)"),
+];
+
+/// The method of this name; see [`NAMES`].
+pub fn method(name: &str) -> Option<Box<dyn Method>> {
+    Some(match name {
+        "swarm" => Box::new(swarm::Swarm),
+        "petals" => Box::new(petals::Petals { rebalance: false }),
+        "petals-rebalanced" => Box::new(petals::Petals { rebalance: true }),
+        "separate" => Box::new(separate::Separate { mixed: false }),
+        "separate-plus" => Box::new(separate::Separate { mixed: true }),
+        "homogeneous" => Box::new(homogeneous::Homogeneous),
+        "hexgen" => Box::new(hexgen::Hexgen::default()),
+        _ => return None,
+    })
+}
+
+/// The range `first..end`; `None` if it is empty.
+fn range(first: u32, end: u32) -> Option<LayerRange> {
+    LayerRange::new(first, end).ok()
+}
+
+/// Larger numbers first.
+fn by_descending(a: f64, b: f64) -> Ordering {
+    b.total_cmp(&a)
+}
+
+/// Progress of a method that proves nothing.
+fn progress(flow: f64, moves: u64) -> Progress {
+    Progress { flow, bound: f64::INFINITY, moves }
+}
