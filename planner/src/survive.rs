@@ -1,1 +1,0 @@
-//! Survivability: the flow left after the worst loss of one host.
