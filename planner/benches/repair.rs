@@ -27,8 +27,14 @@ fn main() {
     let begin = Instant::now();
     let old = full(&instance).unwrap();
     let flow = Judge::new(&instance).value(&old);
-    println!("{name}: {} hosts, flow {flow:.1} in {:.1} s", old.len(), begin.elapsed().as_secs_f64());
-    println!("host type held | ms | reweighted repaired full share | loads loads/held offline | s to coverage, to flow | stages");
+    println!(
+        "{name}: {} hosts, flow {flow:.1} in {:.1} s",
+        old.len(),
+        begin.elapsed().as_secs_f64()
+    );
+    println!(
+        "host type held | ms | reweighted repaired full share | loads loads/held offline | s to coverage, to flow | stages"
+    );
     let stride = (old.len() / losses.min(old.len())).max(1);
     for host in (0..old.len()).step_by(stride).filter(|&it| old[it].is_some()) {
         let begin = Instant::now();
@@ -38,7 +44,14 @@ fn main() {
     }
 }
 
-fn line(instance: &Instance, old: &Placement, host: usize, repair: &Repair, took: Duration, offline: Duration) {
+fn line(
+    instance: &Instance,
+    old: &Placement,
+    host: usize,
+    repair: &Repair,
+    took: Duration,
+    offline: Duration,
+) {
     let full = full(&repair.instance).map_or(0.0, |it| Judge::new(&repair.instance).value(&it));
     let held = old[host].unwrap().count();
     let mut left = old.clone();
@@ -78,7 +91,10 @@ fn least_loads(instance: &Instance, left: &Placement, goal: f64, time: Duration)
         let loads = found.map(|it| {
             let pairs = left.iter().zip(&it);
             let new = |from: Option<_>, to: Option<_>| -> u32 {
-                let (Some(from), Some(to)): (Option<thalweg_wire::LayerRange>, Option<thalweg_wire::LayerRange>) = (from, to) else {
+                let (Some(from), Some(to)): (
+                    Option<thalweg_wire::LayerRange>,
+                    Option<thalweg_wire::LayerRange>,
+                ) = (from, to) else {
                     return to.map_or(0, |it: thalweg_wire::LayerRange| it.count());
                 };
                 (to.first()..to.end()).filter(|it| !from.contains(*it)).count() as u32

@@ -126,7 +126,9 @@ impl<'a> Walk<'a> {
     fn shortest(&self, rng: &mut Rng) -> Option<u32> {
         let layers = self.instance.layers;
         let begin = rng.u32(0..layers);
-        (0..layers).map(|it| (begin + it) % layers).find(|&it| self.coverage[it as usize] < self.goal)
+        (0..layers)
+            .map(|it| (begin + it) % layers)
+            .find(|&it| self.coverage[it as usize] < self.goal)
     }
 
     fn place(&mut self, host: usize, to: Option<LayerRange>) {
@@ -234,8 +236,8 @@ fn exact(
             let from = std::mem::replace(&mut now[host], to);
             let next = (judge.value(&now), total(&now));
             let short = |flow: f64| (goal - flow).max(0.0) / goal;
-            let uphill = f64::from(next.1) - f64::from(cost.1)
-                + worth * (short(next.0) - short(cost.0));
+            let uphill =
+                f64::from(next.1) - f64::from(cost.1) + worth * (short(next.0) - short(cost.0));
             if uphill <= 0.0 || rng.f64() < (-uphill / temperature).exp() {
                 cost = next;
             } else {

@@ -100,7 +100,9 @@ fn repairs_of_random_clusters_keep_what_they_say() {
     for round in 0..60 {
         let layers = rng.u32(1..10);
         let tables: Vec<Vec<f64>> = (0..rng.usize(1..8))
-            .map(|_| (1..=rng.u32(1..6)).map(|k| (10.0 + rng.f64() * 90.0) / f64::from(k)).collect())
+            .map(|_| {
+                (1..=rng.u32(1..6)).map(|k| (10.0 + rng.f64() * 90.0) / f64::from(k)).collect()
+            })
             .collect();
         let tables: Vec<&[f64]> = tables.iter().map(Vec::as_slice).collect();
         let cluster = instance(layers, &tables);

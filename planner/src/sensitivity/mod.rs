@@ -101,11 +101,7 @@ pub fn report(
     kinds
 }
 
-fn cases(
-    instance: &Instance,
-    placement: &Placement,
-    seed: u64,
-) -> Vec<(Disturbance, Vec<Change>)> {
+fn cases(instance: &Instance, placement: &Placement, seed: u64) -> Vec<(Disturbance, Vec<Change>)> {
     let mut rng = Rng::with_seed(seed);
     let off = [1.0 - PROFILE_ERROR, 1.0 + PROFILE_ERROR];
     let classes = 0..instance.classes.len();
@@ -164,7 +160,8 @@ fn slow_links(instance: &Instance) -> Vec<Change> {
 fn spread(mut values: Vec<f64>) -> Option<Spread> {
     values.sort_by(f64::total_cmp);
     // Rounds down: of ten values the first is the one that a tenth does not exceed.
-    let at = |tenths: usize| values.get((values.len() * tenths / 10).min(values.len() - 1)).copied();
+    let at =
+        |tenths: usize| values.get((values.len() * tenths / 10).min(values.len() - 1)).copied();
     let (min, max) = (values.first().copied()?, values.last().copied()?);
     Some(Spread { min, p10: at(1)?, median: at(5)?, max })
 }

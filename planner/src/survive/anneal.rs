@@ -226,7 +226,8 @@ impl<'a, 'b> Exact<'a, 'b> {
             next[host] = Some(to);
             if rng.f64() < 0.3 {
                 let other = rng.usize(0..next.len());
-                next[other] = neighbour(self.instance, other, next[other], &mut rng).or(next[other]);
+                next[other] =
+                    neighbour(self.instance, other, next[other], &mut rng).or(next[other]);
             }
             let floor = score * (1.0 - heat * rng.f64());
             let (value, kept) = self.score(&next, floor);

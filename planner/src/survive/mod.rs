@@ -86,7 +86,8 @@ pub fn search(
     }
     let mut judge = Judge::new(instance);
     if judge.links_bind() {
-        let best = Exact::new(&mut judge, instance, alpha).improve(&anneal.best, start, seed, watch);
+        let best =
+            Exact::new(&mut judge, instance, alpha).improve(&anneal.best, start, seed, watch);
         return best.map(|placement| Found { placement, bound: None });
     }
     anneal.best.map(|placement| Found { placement, bound: None })
@@ -126,7 +127,8 @@ pub(crate) fn worst_of(
     flow: f64,
 ) -> Option<WorstLoss> {
     let rate = |host: usize| placement[host].map_or(0.0, |range| instance.rate(host, range));
-    let mut hosts: Vec<usize> = (0..placement.len()).filter(|&it| placement[it].is_some()).collect();
+    let mut hosts: Vec<usize> =
+        (0..placement.len()).filter(|&it| placement[it].is_some()).collect();
     hosts.sort_by(|&a, &b| rate(b).total_cmp(&rate(a)));
     let loss = Loss::new(judge, instance, placement);
     let mut worst: Option<(usize, f64)> = None;
@@ -189,7 +191,8 @@ impl Loss {
         // Summed again without the host: what a subtraction leaves is not exactly zero.
         let rest = |layer: usize| -> f64 {
             let holds = |&(at, it): &(usize, &Option<_>)| {
-                at != host && it.is_some_and(|it: thalweg_wire::LayerRange| it.contains(layer as u32))
+                at != host
+                    && it.is_some_and(|it: thalweg_wire::LayerRange| it.contains(layer as u32))
             };
             let rate = |(at, it): (usize, &Option<_>)| it.map_or(0.0, |it| instance.rate(at, it));
             placement.iter().enumerate().filter(holds).map(rate).sum()
