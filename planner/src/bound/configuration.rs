@@ -1,1 +1,0 @@
-//! The configuration bound: what covers of single layers allow, whatever the network.

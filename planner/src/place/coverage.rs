@@ -1,1 +1,0 @@
-//! The default method: coverage by annealing, a mixed-integer program and a proof.
