@@ -88,9 +88,9 @@ pub fn search(
     if judge.links_bind() {
         let best =
             Exact::new(&mut judge, instance, alpha).improve(&anneal.best, start, seed, watch);
-        return best.map(|placement| Found { placement, bound: None });
+        return best.map(|placement| Found::new(placement));
     }
-    anneal.best.map(|placement| Found { placement, bound: None })
+    anneal.best.map(|placement| Found::new(placement))
 }
 
 /// What a short search from `start` reaches, in tokens/s, links left out. Cheap next to [`search`].

@@ -44,7 +44,7 @@ impl Method for Coverage {
     fn place(&self, instance: &Instance, seed: u64, watch: &mut Watch<'_>) -> Option<Found> {
         let bound = bound::prove(instance, Charge::Full).value;
         let placement = search(instance, bound, seed, watch)?;
-        Some(Found { placement, bound: Some(bound) })
+        Some(Found { bound: Some(bound), ..Found::new(placement) })
     }
 }
 
