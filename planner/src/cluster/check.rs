@@ -36,8 +36,8 @@ const COUNT: Allowed = Allowed { least: 1.0, most: 65536.0, words: "hosts, 1 to 
 const TOKENS: Allowed = Allowed { least: 0.0, most: 1e12, words: "tokens/s, 0 to 1e12" };
 const START: Allowed = Allowed { least: 1e-9, most: 1e15, words: "a number, 1e-9 to 1e15" };
 const BLOCKS: Allowed = Allowed { least: 0.0, most: 1e12, words: "blocks, 0 to 1e12" };
-const SIZE: Allowed = Allowed { least: 0.0, most: 1e9, words: "tokens or requests, 0 to 1e9" };
-const STEP: Allowed = Allowed { least: 1e-6, most: 1e9, words: "milliseconds, 1e-6 to 1e9" };
+const SIZE: Allowed = Allowed { least: 0.0, most: 1e10, words: "tokens or requests, 0 to 1e10" };
+const STEP: Allowed = Allowed { least: 1e-9, most: 1e9, words: "milliseconds, 1e-9 to 1e9" };
 
 impl Allowed {
     fn check(&self, key: impl Display, value: f64) -> Result<(), ClusterError> {
@@ -199,8 +199,20 @@ fn profile(at: usize, it: &ProfileEntry, all: &ClusterFile) -> Result<(), Cluste
     }
     LAYERS.check_any(key("layers_typical"), it.layers_typical.map(f64::from))?;
     START.check_any(key("start_layer_tokens_per_second"), it.start_layer_tokens_per_second)?;
-    for (index, rate) in it.tokens_per_second.iter().enumerate() {
-        TOKENS.check(key(&format!("tokens_per_second[{index}]")), *rate)?;
+    let rates = [
+        ("tokens_per_second", &it.tokens_per_second),
+        ("first_tokens_per_second", &it.first_tokens_per_second),
+        ("last_tokens_per_second", &it.last_tokens_per_second),
+        ("both_tokens_per_second", &it.both_tokens_per_second),
+    ];
+    for (field, list) in rates {
+        for (index, rate) in list.iter().enumerate() {
+            TOKENS.check(key(&format!("{field}[{index}]")), *rate)?;
+        }
+        if !list.is_empty() && list.len() != it.tokens_per_second.len() {
+            let problem = "give as many numbers as tokens_per_second has".to_owned();
+            return Err(ClusterError::Shape { key: key(field), problem });
+        }
     }
     for (index, blocks) in it.kv_blocks.iter().enumerate() {
         BLOCKS.check(key(&format!("kv_blocks[{index}]")), *blocks)?;
@@ -209,10 +221,9 @@ fn profile(at: usize, it: &ProfileEntry, all: &ClusterFile) -> Result<(), Cluste
     let refuse = |field: &str, problem: &str| {
         Err(ClusterError::Shape { key: key(field), problem: problem.to_owned() })
     };
-    if !it.tokens_per_second.is_empty() {
-        let other = curves.iter().any(|it| !it.1.is_empty()) || !it.kv_blocks.is_empty();
-        let problem = "curves are given beside it; keep one or the other";
-        return if other { refuse("tokens_per_second", problem) } else { Ok(()) };
+    let bare = it.kv_blocks.is_empty() && curves.iter().all(|it| it.1.is_empty());
+    if bare && !it.tokens_per_second.is_empty() {
+        return Ok(());
     }
     if it.kv_blocks.is_empty() {
         return refuse("kv_blocks", "give blocks for one layer, two, ..., or tokens_per_second");

@@ -59,10 +59,12 @@ fn member(
         );
         return Err(ClusterError::Shape { key: "profiles".to_owned(), problem });
     };
-    let speed = if profile.tokens_per_second.is_empty() {
-        measured(profile, model, all.machines[&kind.machine].memory_bytes, kind.memory_bytes)
-    } else {
-        given(&profile.tokens_per_second, model, kind.memory_bytes)
+    let usual = all.machines[&kind.machine].memory_bytes;
+    let measured =
+        (!profile.kv_blocks.is_empty()).then(|| measured(profile, model, usual, kind.memory_bytes));
+    let speed = match measured {
+        Some(measured) if profile.tokens_per_second.is_empty() => measured,
+        measured => given(profile, model, kind.memory_bytes, measured.and_then(Speed::device)),
     };
     Ok(Member {
         hosts,
@@ -84,19 +86,29 @@ fn extra_bytes(model: &Model) -> [f64; 4] {
     [0.0, first, last, first + last]
 }
 
-/// Rates as listed, where the weights fit. The head takes the time of so many layers.
-fn given(list: &[f64], model: &Model, memory: f64) -> Speed {
+/// Rates as listed. Where ends are not listed by themselves, the head takes the time of so many
+/// layers, and the weights have to fit.
+fn given(profile: &ProfileEntry, model: &Model, memory: f64, device: Option<Device>) -> Speed {
     let extras = extra_bytes(model);
+    let listed = [
+        &Vec::new(),
+        &profile.first_tokens_per_second,
+        &profile.last_tokens_per_second,
+        &profile.both_tokens_per_second,
+    ];
     let table = |ends: usize| {
+        if !listed[ends].is_empty() {
+            return by_count(listed[ends].iter().copied(), model.layers);
+        }
         let head = if ends >= 2 { model.head_layers } else { 0.0 };
         let rate = |(index, rate): (usize, &f64)| {
             let count = (index + 1) as f64;
             let fits = count * model.layer_bytes + extras[ends] <= memory;
             if fits { rate * count / (count + head) } else { 0.0 }
         };
-        by_count(list.iter().enumerate().map(rate), model.layers)
+        by_count(profile.tokens_per_second.iter().enumerate().map(rate), model.layers)
     };
-    Speed::Given(std::array::from_fn(table))
+    Speed::Given { tables: std::array::from_fn(table), device }
 }
 
 /// Curves of a profile, and the KV memory that a host of `memory` bytes has where the profile was

@@ -245,9 +245,18 @@ pub struct ProfileEntry {
     pub model: String,
     /// The machine type.
     pub machine: String,
-    /// In place of curves: tokens/s when holding one layer, two, and so on.
+    /// In place of rates from curves: tokens/s when holding one layer, two, and so on.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tokens_per_second: Vec<f64>,
+    /// The same where the first layer is among them; follows from memory if absent.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub first_tokens_per_second: Vec<f64>,
+    /// The same where the last layer is among them; follows from memory and head if absent.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub last_tokens_per_second: Vec<f64>,
+    /// The same where both are; follows from memory and head if absent.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub both_tokens_per_second: Vec<f64>,
     /// Layers that such a machine holds where there is room to spare; all it can if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub layers_typical: Option<u32>,

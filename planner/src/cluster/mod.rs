@@ -13,6 +13,7 @@ mod error;
 mod file;
 mod generate;
 mod hosts;
+mod measured;
 mod names;
 mod network;
 mod resolve;
@@ -26,6 +27,7 @@ pub use file::{
     ProfileEntry, ProviderEntry, RegionEntry, SharedEntry,
 };
 pub use generate::generate;
+pub use measured::measured;
 pub use resolve::{Choice, Resolved};
 pub use throughput::Mix;
 

@@ -42,9 +42,6 @@ const ROUNDS: usize = 10;
 /// number, else as many as they can.
 const ROOM_TO_SPARE: f64 = 1.2;
 
-/// Which ends of the model a range holds: none, the first layer, the last, both. As in [`Rates`].
-const ENDS: std::ops::Range<usize> = 0..4;
-
 /// A kind of hosts.
 #[derive(Clone, Debug)]
 pub(super) struct Member {
@@ -61,13 +58,19 @@ pub(super) struct Member {
 /// What a rate comes from.
 #[derive(Clone, Debug)]
 pub(super) enum Speed {
-    /// Rates are given: `[ends][k]`.
-    Given([Vec<f64>; 4]),
+    /// Rates are given.
+    Given {
+        /// Rates when holding which ends and `k` layers: `[ends][k]`.
+        tables: [Vec<f64>; 4],
+        /// Curves, which the rates need not follow from.
+        device: Option<Device>,
+    },
     /// Rates follow from curves and KV memory.
     Measured {
         /// Curves.
         device: Device,
-        /// KV capacity in token-layers when holding `k` layers and which ends: `[ends][k]`.
+        /// KV capacity in token-layers when holding which ends and `k` layers: `[ends][k]`. Ends
+        /// are none, the first layer, the last, both, as in [`Rates`].
         kv_token_layers: [Vec<f64>; 4],
         /// The head takes as long in a decode step as so many layers.
         head_layers: f64,
@@ -108,7 +111,7 @@ fn starts(mix: Mix, members: &[Member], held: &[u32]) -> Vec<f64> {
         return given;
     }
     let derived = |(member, &held): (&Member, &u32)| match &member.speed {
-        Speed::Given(tables) => {
+        Speed::Given { tables, .. } => {
             tables[0].get(held as usize).copied().unwrap_or(0.0) * f64::from(held)
         }
         Speed::Measured { device, .. } => mix.tokens() / alone_seconds(device, mix),
@@ -160,21 +163,20 @@ impl Speed {
     /// Curves, where rates follow from them.
     pub fn device(self) -> Option<Device> {
         match self {
-            Self::Given(_) => None,
+            Self::Given { device, .. } => device,
             Self::Measured { device, .. } => Some(device),
         }
     }
 
     fn layers_max(&self) -> u32 {
         let entries = match self {
-            Self::Given(tables) => tables[0].len(),
+            Self::Given { tables, .. } => tables[0].len(),
             Self::Measured { kv_token_layers, .. } => kv_token_layers[0].len(),
         };
         u32::try_from(entries.saturating_sub(1)).unwrap_or(u32::MAX)
     }
 
     fn table(&self, here: Loop, ends: usize) -> Vec<f64> {
-        debug_assert!(ENDS.contains(&ends));
         let rate = |count| self.tokens_per_second(here, ends, count);
         std::iter::once(0.0).chain((1..=self.layers_max()).map(rate)).collect()
     }
@@ -182,7 +184,7 @@ impl Speed {
     /// Tokens/s when holding `count` layers and `ends`; zero if they do not fit.
     fn tokens_per_second(&self, here: Loop, ends: usize, count: u32) -> f64 {
         match self {
-            Self::Given(tables) => tables[ends].get(count as usize).copied().unwrap_or(0.0),
+            Self::Given { tables, .. } => tables[ends].get(count as usize).copied().unwrap_or(0.0),
             Self::Measured { device, kv_token_layers, head_layers } => {
                 let kv = kv_token_layers[ends].get(count as usize).copied().unwrap_or(0.0);
                 let head = if ends >= 2 { *head_layers } else { 0.0 };

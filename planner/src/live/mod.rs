@@ -40,8 +40,9 @@ mod solution;
 mod work;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
+pub(crate) use instance::Instance as Prepared;
 pub use outcome::{Excluded, Exclusion, Infeasible, Outcome, Reason};
 pub use problem::{PlanHost, PlanLink, Problem, ProblemError, Workload};
 pub use reweigh::reweigh;

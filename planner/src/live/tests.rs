@@ -1,6 +1,6 @@
 //! Instances with known answers, brute force, and random clusters.
 
 mod brute;
-mod cluster;
+pub(crate) mod cluster;
 mod known;
-mod random;
+pub(crate) mod random;

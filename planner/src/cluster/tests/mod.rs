@@ -1,3 +1,4 @@
+mod measured;
 mod random;
 mod refusals;
 

@@ -123,8 +123,10 @@ fn curves_that_are_no_curves_are_named() {
     let falling = "kv_blocks = [9]\nprefill_ms = [[2, 1], [1, 2]]\ndecode_ms = [[1, 1]]";
     spoilt(falling, "profiles[0].prefill_ms[1]: 1 after 2; sort the points, each size once");
     let free = "kv_blocks = [9]\nprefill_ms = [[1, 0]]\ndecode_ms = [[1, 1]]";
-    spoilt(free, "profiles[0].prefill_ms[0][1] = 0: give milliseconds, 1e-6 to 1e9");
-    spoilt("tokens_per_second = [1]\nkv_blocks = [1]", "curves are given beside it");
+    spoilt(free, "profiles[0].prefill_ms[0][1] = 0: give milliseconds, 1e-9 to 1e9");
+    spoilt("tokens_per_second = [1]\nkv_blocks = [1]", "profiles[0].prefill_ms: give at least one");
+    let more = "tokens_per_second = [1]\nlast_tokens_per_second = [1, 2]";
+    spoilt(more, "profiles[0].last_tokens_per_second: give as many numbers as tokens_per_second");
 }
 
 #[test]

@@ -40,7 +40,7 @@ fn any_host() -> impl Strategy<Value = PlanHost> {
 }
 
 prop_compose! {
-    fn any_problem(hosts_max: usize)(
+    pub(crate) fn any_problem(hosts_max: usize)(
         hosts in prop::collection::vec(any_host(), 0..=hosts_max),
         layers in prop_oneof![1 => Just(0_u32), 20 => 1..13_u32],
         layer_bytes in prop_oneof![10 => Just(LAYER), 1 => Just(u64::MAX), 1 => Just(0)],
