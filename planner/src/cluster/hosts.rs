@@ -66,19 +66,10 @@ impl Hosts {
                     hosts.notes.push(format!("{name} is left out: {reason}"));
                     None
                 } else {
+                    let host = rules.host(&name, entry, machine);
                     let class = hosts.class(entry, machine);
-                    let nic = hosts.kinds[class].0.nic_bytes_per_second;
-                    hosts.list.push(Host {
-                        name: name.clone(),
-                        class,
-                        region,
-                        may_be_first: allows(rules.first.as_ref(), &name, entry),
-                        may_be_last: allows(rules.last.as_ref(), &name, entry),
-                        nic_in: nic,
-                        nic_out: nic,
-                        price_per_hour: price.unwrap_or(0.0),
-                        load_bytes_per_second: machine.load_bytes_per_second,
-                    });
+                    let price_per_hour = price.unwrap_or(0.0);
+                    hosts.list.push(Host { class, region, price_per_hour, ..host });
                     Some(hosts.list.len() - 1)
                 };
                 if hosts.known.insert(name.clone(), place).is_some() {
@@ -95,9 +86,7 @@ impl Hosts {
         let kind = Kind {
             machine: entry.machine.clone(),
             memory_bytes: entry.memory_bytes.unwrap_or(machine.memory_bytes),
-            nic_bytes_per_second: entry
-                .nic_bytes_per_second
-                .unwrap_or(machine.nic_bytes_per_second),
+            nic_bytes_per_second: nic(entry, machine),
         };
         let found = self.kinds.iter().position(|it| it.0 == kind);
         let class = found.unwrap_or_else(|| {
@@ -107,6 +96,10 @@ impl Hosts {
         self.kinds[class].1 += 1;
         class
     }
+}
+
+fn nic(entry: &HostEntry, machine: &Machine) -> f64 {
+    entry.nic_bytes_per_second.unwrap_or(machine.nic_bytes_per_second)
 }
 
 /// Names of an entry's hosts.
@@ -156,6 +149,21 @@ impl<'a> Rules<'a> {
             regions: file.policy.allowed_regions.get(model).map(|it| names_set(it)),
             model,
         })
+    }
+
+    /// A host of `entry`; class, region and price are still to be filled in.
+    fn host(&self, name: &str, entry: &HostEntry, machine: &Machine) -> Host {
+        Host {
+            name: name.to_owned(),
+            class: 0,
+            region: 0,
+            may_be_first: allows(self.first.as_ref(), name, entry),
+            may_be_last: allows(self.last.as_ref(), name, entry),
+            nic_in: nic(entry, machine),
+            nic_out: nic(entry, machine),
+            price_per_hour: 0.0,
+            load_bytes_per_second: machine.load_bytes_per_second,
+        }
     }
 
     /// Why a host may hold nothing, if it may not.

@@ -21,8 +21,8 @@ const LOAD_BYTES_PER_SECOND: f64 = 1e9;
 /// Bytes of the id of a token.
 const TOKEN_BYTES: f64 = 4.0;
 
-/// Largest values that [`ClusterFile::resolve`] takes: bytes/s, seconds of delay, tokens/s.
-const RATE_MAX: f64 = 1e15;
+/// Largest values that [`ClusterFile::resolve`] takes: bytes and bytes/s, seconds of delay, tokens/s.
+const BYTES_MAX: f64 = 1e15;
 const LATENCY_MAX: f64 = 3600.0;
 const TOKENS_MAX: f64 = 1e12;
 
@@ -79,12 +79,12 @@ fn machine_name(kind: usize) -> String {
 /// Names that differ from each other and from the gateway's: where one does not, the host's id.
 fn names(hosts: &[&PlanHost]) -> Vec<String> {
     let mut seen: BTreeSet<String> = [String::new(), GATEWAY.to_owned()].into();
-    let mut name = |host: &&PlanHost| {
+    let name = |host: &&PlanHost| {
         let unique = [host.name.clone(), host.id.to_string(), format!("{}-{}", host.name, host.id)];
         let name = unique.into_iter().find(|it| seen.insert(it.clone()));
         name.unwrap_or_else(|| format!("host {}", host.id))
     };
-    hosts.iter().map(|it| name(it)).collect()
+    hosts.iter().map(name).collect()
 }
 
 fn model(problem: &Problem) -> Model {
@@ -93,12 +93,12 @@ fn model(problem: &Problem) -> Model {
     let total: f64 = shape.layer_bytes.iter().copied().map(bytes).sum();
     Model {
         layers: shape.layers,
-        layer_bytes: (total / f64::from(shape.layers)).clamp(1.0, RATE_MAX),
+        layer_bytes: (total / f64::from(shape.layers)).clamp(1.0, BYTES_MAX),
         activation_bytes: f64::from(shape.hidden) * DType::F32.bytes() as f64,
         token_bytes: TOKEN_BYTES,
-        kv_bytes_per_token_layer: bytes(shape.kv_bytes_per_token_layer).clamp(1.0, RATE_MAX),
-        embedding_bytes: bytes(shape.embedding_bytes).min(RATE_MAX),
-        head_bytes: bytes(shape.head_bytes).min(RATE_MAX),
+        kv_bytes_per_token_layer: bytes(shape.kv_bytes_per_token_layer).clamp(1.0, BYTES_MAX),
+        embedding_bytes: bytes(shape.embedding_bytes).min(BYTES_MAX),
+        head_bytes: bytes(shape.head_bytes).min(BYTES_MAX),
         // Rates are listed with the head's time already in them.
         head_layers: 0.0,
     }
@@ -106,7 +106,7 @@ fn model(problem: &Problem) -> Model {
 
 fn machine_of(host: &PlanHost) -> Machine {
     Machine {
-        memory_bytes: (host.memory.0 as f64).clamp(1.0, RATE_MAX),
+        memory_bytes: (host.memory.0 as f64).clamp(1.0, BYTES_MAX),
         nic_bytes_per_second: UNMEASURED_BYTES_PER_SECOND,
         load_bytes_per_second: LOAD_BYTES_PER_SECOND,
     }
@@ -189,7 +189,7 @@ fn network(problem: &Problem, hosts: &[&PlanHost], entries: &[HostEntry]) -> Net
     let links = lines.map(|((from, to), it)| LinkEntry {
         from: Some(entries[from].name.clone()),
         to: Some(entries[to].name.clone()),
-        bytes_per_second: (it.bandwidth.0 as f64 / 8.0).min(RATE_MAX),
+        bytes_per_second: (it.bandwidth.0 as f64 / 8.0).min(BYTES_MAX),
         latency_seconds: (it.rtt_us as f64 / 2e6).min(LATENCY_MAX),
         ..LinkEntry::default()
     });

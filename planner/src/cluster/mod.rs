@@ -2,9 +2,11 @@
 //!
 //! ```text
 //! text ── parse ──▶ ClusterFile ── resolve ──▶ Instance
-//!                        ▲                        machine types, models and profiles beyond the
-//!                     generate                    file's own come from the built-in catalogue
+//!                        ▲
+//!            generate, measured (a running cluster)
 //! ```
+//!
+//! Machine types, models and profiles beyond the file's own come from the built-in catalogue.
 
 mod catalogue;
 mod check;

@@ -1,6 +1,6 @@
 //! Links: from bytes between names to tokens between indices.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::error::ClusterError;
 use super::file::{ClusterFile, Line, LinkEntry, Model};
@@ -68,12 +68,20 @@ pub(super) fn network(
     Ok(Network { pairs, enter, leave, shared })
 }
 
-/// Notes about regions with hosts that nothing joins to the rest.
+/// Notes about regions that nothing joins to the rest, and about a gateway that reaches nobody.
 pub(super) fn cut_off(instance: &Instance) -> Vec<String> {
-    let Pairs::ByRegion(table) = &instance.network.pairs else { return Vec::new() };
+    let mut notes = Vec::new();
+    let gateway = [("from", &instance.network.enter), ("to", &instance.network.leave)];
+    for (direction, links) in gateway {
+        if links.iter().all(Option::is_none) {
+            notes.push(format!(
+                "no host has a link {direction} the gateway; see network.gateway and default"
+            ));
+        }
+    }
+    let Pairs::ByRegion(table) = &instance.network.pairs else { return notes };
     let count = instance.regions.len();
-    let used: Vec<usize> =
-        (0..count).filter(|at| instance.hosts.iter().any(|it| it.region == *at)).collect();
+    let used: BTreeSet<usize> = instance.hosts.iter().map(|it| it.region).collect();
     let joined = |from: usize, to: usize| {
         from != to && (table[from * count + to].is_some() || table[to * count + from].is_some())
     };
@@ -82,7 +90,8 @@ pub(super) fn cut_off(instance: &Instance) -> Vec<String> {
         let name = &instance.regions[*at];
         format!("region {name} has no link to or from another; see network.region_links")
     };
-    used.iter().filter(alone).map(note).collect()
+    notes.extend(used.iter().filter(alone).map(note));
+    notes
 }
 
 /// Tokens of `bytes` each over a line; none where there is no rate.

@@ -143,7 +143,11 @@ fn a_file_without_hosts_or_model_says_so() {
 fn a_region_that_nothing_joins_is_noted() {
     let text = GOOD.replace("region_links", "# ").replace("links = [{", "# ");
     let found = resolved(&text);
-    assert_eq!(found.notes.len(), 2);
-    let expected = "region eu has no link to or from another; see network.region_links";
-    assert_eq!(found.notes[0], expected);
+    let expected = [
+        "no host has a link from the gateway; see network.gateway and default",
+        "no host has a link to the gateway; see network.gateway and default",
+        "region eu has no link to or from another; see network.region_links",
+        "region us has no link to or from another; see network.region_links",
+    ];
+    assert_eq!(found.notes, expected);
 }
