@@ -1,9 +1,10 @@
-//! A plan as it is printed and verified: placement, weights, what limits it.
+//! A plan as it is printed and verified: placement, weights, proof.
 
 use serde::{Deserialize, Serialize};
 use thalweg_wire::LayerRange;
 
 use crate::Charge;
+use crate::bound::Proof;
 use crate::flow::{End, Flow, Hop, Limit, bottleneck};
 use crate::instance::{Instance, Placement};
 
@@ -51,6 +52,8 @@ pub struct Report {
     pub placement: Vec<Held>,
     /// Hops that carry something.
     pub weights: Vec<Weight>,
+    /// Why the bound holds.
+    pub proof: Proof,
     /// What the operator should know of.
     pub notes: Vec<String>,
 }
@@ -135,8 +138,6 @@ pub struct Remarks {
     pub cluster: String,
     /// Name of the model.
     pub model: String,
-    /// No placement reaches more.
-    pub bound: f64,
     /// Maximum flow under the other charge.
     pub flow_other_charge: f64,
     /// Time it took.
@@ -151,11 +152,17 @@ pub struct Remarks {
 
 impl Report {
     /// Puts a plan together. `flow` is a maximum flow of `placement`.
-    pub fn new(instance: &Instance, placement: &Placement, flow: &Flow, remarks: Remarks) -> Self {
+    pub fn new(
+        instance: &Instance,
+        placement: &Placement,
+        flow: &Flow,
+        proof: Proof,
+        remarks: Remarks,
+    ) -> Self {
         let entered = flow.hops.iter().filter(|it| matches!(it.to, End::Host(_)));
         let passed: f64 = entered.map(|it| it.tokens_per_second).sum();
         // Where the bound is reached, the two sums differ in their last bits.
-        let bound = remarks.bound.max(flow.value);
+        let bound = proof.value.max(flow.value);
         Self {
             method: remarks.method,
             cluster: remarks.cluster,
@@ -174,6 +181,7 @@ impl Report {
             worst_loss: remarks.worst_loss,
             placement: held(instance, placement),
             weights: flow.hops.iter().map(|it| weight(instance, it)).collect(),
+            proof,
             notes: remarks.notes,
         }
     }

@@ -4,6 +4,7 @@
 //! itself. What is taken on trust is the instance, as read from the cluster file.
 
 mod carrying;
+mod covers;
 mod placing;
 mod proving;
 #[cfg(test)]

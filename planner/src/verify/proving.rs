@@ -1,14 +1,98 @@
 //! The bound: it must follow from the certificate, by arithmetic done anew.
 
+use super::covers::least_cost;
 use super::{Bound, Finding, exceeds};
-use crate::instance::Instance;
-use crate::report::Report;
+use crate::bound::{Price, Reason};
+use crate::instance::{Class, Instance};
+use crate::report::{ChargeName, Report};
+
+/// Sums of doubles are off by less than this share.
+const ROUNDING: f64 = 1e-10;
 
 /// Checks the bound against flow and certificate.
-pub(super) fn check(report: &Report, _instance: &Instance, findings: &mut Vec<Finding>) -> Bound {
+pub(super) fn check(report: &Report, instance: &Instance, findings: &mut Vec<Finding>) -> Bound {
+    let value = report.proof.value;
+    let mut refuse =
+        |problem: String| findings.push(Finding::Bound { bound: report.bound, problem });
     if exceeds(report.flow, report.bound) {
-        let problem = format!("the flow is {}", report.flow);
-        findings.push(Finding::Bound { bound: report.bound, problem });
+        refuse(format!("the flow is {}", report.flow));
     }
-    Bound::Claimed
+    if !(value >= 0.0 && value.is_finite()) {
+        refuse(format!("its certificate is for {value}"));
+        return Bound::Claimed;
+    }
+    if exceeds(value, report.bound) {
+        refuse(format!("its certificate proves {value}"));
+    }
+    let counts = counts(instance);
+    let checked = match &report.proof.reason {
+        Reason::Work { price } => work(instance, &counts, *price, value),
+        Reason::Configuration { .. } if report.charge != ChargeName::FullCharge => {
+            Err("covers of layers prove it under full charge only".to_owned())
+        }
+        Reason::Configuration { prices } => configuration(instance, &counts, prices, value),
+        _ => return Bound::Claimed,
+    };
+    match checked {
+        Ok(()) => Bound::Proved,
+        Err(problem) => {
+            refuse(problem);
+            Bound::Claimed
+        }
+    }
+}
+
+/// Hosts of each class.
+fn counts(instance: &Instance) -> Vec<usize> {
+    let of = |class| instance.hosts.iter().filter(|it| it.class == class).count();
+    (0..instance.classes.len()).map(of).collect()
+}
+
+/// `value · L >= sum over hosts of max(0, max over k of k (T(k) + price))  -  price L`: what all
+/// hosts compute in a second, each held layer beyond the model's counted against it.
+fn work(instance: &Instance, counts: &[usize], price: f64, value: f64) -> Result<(), String> {
+    if !(price >= 0.0 && price.is_finite()) {
+        return Err(format!("its certificate has a price of {price}"));
+    }
+    let best = |class: &Class| {
+        let rates = (1..=class.rates.count_max()).map(|it| (f64::from(it), class.rates.most(it)));
+        let held = rates.filter(|it| it.1 > 0.0);
+        held.map(|(layers, rate)| layers * (rate + price)).fold(0.0, f64::max)
+    };
+    let pairs = instance.classes.iter().zip(counts);
+    let sum: f64 = pairs.map(|(class, &count)| count as f64 * best(class)).sum();
+    let layers = f64::from(instance.layers);
+    let least = (sum - price * layers) / layers;
+    // The difference of two large sums is off by a share of these, not of itself.
+    if value >= least - (sum / layers) * ROUNDING {
+        Ok(())
+    } else {
+        Err(format!("at its price the hosts compute up to {least} tokens/s"))
+    }
+}
+
+/// Every cover of a layer costs at least 1, all hosts together less than the model has layers.
+fn configuration(
+    instance: &Instance,
+    counts: &[usize],
+    prices: &[Price],
+    value: f64,
+) -> Result<(), String> {
+    let names = instance.classes.iter().map(|it| it.name.as_str());
+    if !names.eq(prices.iter().map(|it| it.class.as_str())) {
+        return Err("its certificate has prices for other machines".to_owned());
+    }
+    if value <= 0.0 || prices.iter().any(|it| !(it.price >= 0.0 && it.price.is_finite())) {
+        return Err("its certificate has prices or a flow that are no numbers above 0".to_owned());
+    }
+    let prices: Vec<f64> = prices.iter().map(|it| it.price).collect();
+    let cover = least_cost(instance, counts, &prices, value);
+    let hosts: f64 = prices.iter().zip(counts).map(|(price, &count)| price * count as f64).sum();
+    let layers = f64::from(instance.layers);
+    // Prices are only meant in relation to each other: divided by the cheapest cover they cost 1.
+    if hosts < layers * cover * (1.0 - ROUNDING) {
+        Ok(())
+    } else {
+        Err(format!("{layers} layers cost {} to cover, the hosts {hosts}", layers * cover))
+    }
 }

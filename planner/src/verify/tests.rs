@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::Charge;
+use crate::bound::{Reason, prove};
 use crate::cluster::{Choice, parse};
 use crate::flow::maximum;
 use crate::instance::Placement;
@@ -64,14 +65,13 @@ fn plan(instance: &Instance, ranges: &[(u32, u32)], charge: Charge) -> Report {
         method: "test".to_owned(),
         cluster: "test".to_owned(),
         model: MODEL.to_owned(),
-        bound: 120.0,
         flow_other_charge: 0.0,
         seconds: 0.0,
         seed: 0,
         worst_loss: None,
         notes: Vec::new(),
     };
-    Report::new(instance, &placement, &flow, remarks)
+    Report::new(instance, &placement, &flow, prove(instance, charge), remarks)
 }
 
 const SOUND: [(u32, u32); 4] = [(0, 3), (0, 2), (2, 4), (3, 4)];
@@ -87,7 +87,8 @@ fn a_sound_plan_passes_under_both_charges() {
         let report = plan(&instance, &SOUND, charge);
         assert!(report.flow > 50.0, "{report:?}");
         let verdict = verify(&report, &instance, MODEL).expect("the plan is sound");
-        assert_eq!((verdict.hosts, verdict.hops), (4, report.weights.len()));
+        let hops = report.weights.len();
+        assert_eq!(verdict, Verdict { hosts: 4, hops, bound: Bound::Proved });
     }
 }
 
@@ -150,6 +151,47 @@ fn partial_hops_need_partial_inference() {
     let found = findings(&report, &instance);
     let said = |it: &Finding| it.to_string().contains("without partial inference");
     assert!(found.iter().any(said), "{found:?}");
+}
+
+/// A cluster of the examples, with hosts that each hold as much as fits, spread evenly.
+fn example(text: &str) -> Instance {
+    let file = parse(text).expect("the examples are good");
+    file.resolve(&Choice::default()).expect("the examples are good").instance
+}
+
+#[test]
+fn certificates_of_real_clusters_hold_and_no_lower_bound_does() {
+    for text in [
+        include_str!("../../../examples/clusters/single24.toml"),
+        include_str!("../../../examples/clusters/hetero42.toml"),
+    ] {
+        let instance = example(text);
+        for charge in [Charge::Full, Charge::Work] {
+            let mut report = plan(&instance, &[], charge);
+            report.model = MODEL.to_owned();
+            let verdict = verify(&report, &instance, MODEL).expect("an empty plan is sound");
+            assert_eq!(verdict.bound, Bound::Proved);
+            report.bound *= 0.99;
+            assert!(verify(&report, &instance, MODEL).is_err(), "below its own certificate");
+            report.proof.value *= 0.99;
+            assert!(verify(&report, &instance, MODEL).is_err(), "with a forged certificate");
+        }
+    }
+}
+
+#[test]
+fn a_certificate_for_other_hosts_is_refused() {
+    let instance = instance();
+    let mut report = plan(&instance, &SOUND, Charge::Full);
+    if let Reason::Configuration { prices } = &mut report.proof.reason {
+        prices.pop();
+        let found = findings(&report, &instance)[0].to_string();
+        assert!(found.contains("prices"), "{found}");
+    }
+    report.charge = crate::report::ChargeName::WorkCharge;
+    report.proof.reason = Reason::Configuration { prices: Vec::new() };
+    let found = findings(&report, &instance);
+    assert!(found.iter().any(|it| it.to_string().contains("full charge")), "{found:?}");
 }
 
 proptest! {
