@@ -14,6 +14,9 @@ const TIGHT: f64 = 1e-6;
 /// Where links bind, every addition takes an exact flow; on more hosts they are not tried.
 const EXACT_HOSTS_MAX: usize = 64;
 
+/// Links or kinds of hosts named in words at most.
+const NAMED_MAX: usize = 3;
+
 /// An addition that brings less than this share more is not worth naming.
 const GAIN_MIN: f64 = 1e-3;
 
@@ -218,29 +221,28 @@ fn with_twin(instance: &Instance, twin: usize) -> Instance {
     larger
 }
 
+/// The first few names, and how many `kind` more there are.
+fn named(names: &[String], kind: &str) -> Vec<String> {
+    let mut some: Vec<String> = names.iter().take(NAMED_MAX).cloned().collect();
+    if names.len() > NAMED_MAX {
+        some.push(format!("{} more {kind}", names.len() - NAMED_MAX));
+    }
+    some
+}
+
 impl fmt::Display for Bottleneck {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let tight: u32 = self.layers.iter().map(|it| it.count()).sum();
-        let mut limits: Vec<String> = Vec::new();
-        match self.layers.first() {
-            Some(first) => {
-                let more = tight - first.count();
-                let others = if more > 0 { format!(" and {more} more") } else { String::new() };
-                let (from, to) = (first.first(), first.end() - 1);
-                let layers = if from == to {
-                    format!("layer {from}{others}")
-                } else {
-                    format!("layers {from}-{to}{others}")
-                };
-                limits.push(format!("{layers} on {}", self.hosts.join(", ")));
-            }
-            None if !self.hosts.is_empty() => limits.push(self.hosts.join(", ")),
-            None => {}
+        let mut limits = named(&self.hosts, "kinds of hosts");
+        if let Some(first) = self.layers.first() {
+            let more = tight - first.count();
+            let others = if more > 0 { format!(" and {more} more") } else { String::new() };
+            let (from, to) = (first.first(), first.end() - 1);
+            let layers =
+                if from == to { format!("layer {from}") } else { format!("layers {from}-{to}") };
+            limits = vec![format!("{layers}{others} on {}", limits.join(", "))];
         }
-        limits.extend(self.links.iter().take(3).cloned());
-        if self.links.len() > 3 {
-            limits.push(format!("{} more links", self.links.len() - 3));
-        }
+        limits.extend(named(&self.links, "links"));
         if limits.is_empty() {
             return f.write_str("nothing limits the plan: it carries nothing");
         }

@@ -15,7 +15,8 @@ pub(crate) mod tests;
 
 use fastrand::Rng;
 
-use crate::flow::Judge;
+use crate::Charge;
+use crate::flow::{self, End, Judge};
 use crate::instance::{Instance, Placement};
 use crate::method::{Found, Progress, Watch};
 pub(crate) use anneal::neighbour;
@@ -37,8 +38,19 @@ pub struct WorstLoss {
 /// Where links may bind this solves a maximum flow for each host that could be the worst.
 pub fn worst_loss(instance: &Instance, placement: &Placement) -> Option<WorstLoss> {
     let mut judge = Judge::new(instance);
-    let flow = judge.value(placement);
-    worst_of(&mut judge, instance, placement, flow)
+    if !judge.links_bind() {
+        let flow = judge.value(placement);
+        return worst_of(&mut judge, instance, placement, flow);
+    }
+    // What passes through a host says more of what its loss can cost than its rate does.
+    let flow = flow::maximum(instance, placement, Charge::Full);
+    let mut through = vec![0.0; placement.len()];
+    for hop in &flow.hops {
+        if let End::Host(host) = hop.to {
+            through[host] += hop.tokens_per_second;
+        }
+    }
+    worst_by(&mut judge, instance, placement, flow.value, |host| through[host])
 }
 
 /// Rounds of annealing, each towards a higher flow than the last one reached.
@@ -118,8 +130,7 @@ fn first_target(instance: &Instance, alpha: f64) -> f64 {
     modesty * sum / f64::from(instance.layers)
 }
 
-/// The worst loss, knowing the flow. Hosts come by falling rate; a loss cannot cost more than the
-/// rate, so that once the rate is too small no further host can be the worst.
+/// The worst loss, knowing the flow: a loss cannot cost more than the host's rate.
 pub(crate) fn worst_of(
     judge: &mut Judge<'_>,
     instance: &Instance,
@@ -127,14 +138,26 @@ pub(crate) fn worst_of(
     flow: f64,
 ) -> Option<WorstLoss> {
     let rate = |host: usize| placement[host].map_or(0.0, |range| instance.rate(host, range));
+    worst_by(judge, instance, placement, flow, rate)
+}
+
+/// The worst loss, given what the loss of each host can cost at most. Hosts come by falling cost, so
+/// that once the cost is too small no further host can be the worst.
+fn worst_by(
+    judge: &mut Judge<'_>,
+    instance: &Instance,
+    placement: &Placement,
+    flow: f64,
+    cost_max: impl Fn(usize) -> f64,
+) -> Option<WorstLoss> {
     let mut hosts: Vec<usize> =
         (0..placement.len()).filter(|&it| placement[it].is_some()).collect();
-    hosts.sort_by(|&a, &b| rate(b).total_cmp(&rate(a)));
+    hosts.sort_by(|&a, &b| cost_max(b).total_cmp(&cost_max(a)));
     let loss = Loss::new(judge, instance, placement);
     let mut worst: Option<(usize, f64)> = None;
     let mut left = placement.clone();
     for host in hosts {
-        if worst.is_some_and(|(_, kept)| flow - rate(host) > kept) {
+        if worst.is_some_and(|(_, kept)| flow - cost_max(host) > kept) {
             break;
         }
         let kept = match &loss {
