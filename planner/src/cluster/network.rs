@@ -22,50 +22,33 @@ pub(super) fn network(
     hosts: &[Host],
     known: &BTreeMap<String, Option<usize>>,
 ) -> Result<Network, ClusterError> {
-    let entry = &file.network;
     let by_region = region_lines(file, regions)?;
     let wire = |line: Option<Line>| line.and_then(|it| wire(it, model.activation_bytes));
     let gate = |line: Option<Line>| line.and_then(|it| self::wire(it, model.token_bytes));
-    let stand = match &entry.gateway_region {
-        Some(name) => {
-            let key = || "network.gateway_region".to_owned();
-            Some(names::position(regions, name, "region", key)?)
-        }
-        None => None,
+    let (enter, leave) = gateway_lines(file, regions, &by_region)?;
+    let of_hosts = |lines: &[Option<Line>]| -> Vec<Option<Wire>> {
+        hosts.iter().map(|it| gate(lines[it.region])).collect()
     };
-    let beside = |from: Option<usize>, to: Option<usize>| match (entry.gateway, from, to) {
-        (None, Some(from), Some(to)) => by_region[from * regions.len() + to],
-        (line, ..) => line.or(entry.default),
-    };
-    let mut enter: Vec<_> = hosts.iter().map(|it| gate(beside(stand, Some(it.region)))).collect();
-    let mut leave: Vec<_> = hosts.iter().map(|it| gate(beside(Some(it.region), stand))).collect();
     let regional: Vec<_> = by_region.iter().map(|it| wire(*it)).collect();
-
-    let listed = listed(&entry.links, known)?;
-    let mut pairs = Pairs::ByRegion(regional.clone());
-    if listed.keys().any(|it| matches!(it, (Some(_), Some(_)))) {
-        if hosts.len() > LISTED_HOSTS_MAX {
-            let problem = format!(
-                "links are listed one by one for at most {LISTED_HOSTS_MAX} hosts, here are {}; \
-                 use network.region_links",
-                hosts.len(),
-            );
-            return Err(ClusterError::Shape { key: "network.links".to_owned(), problem });
-        }
-        pairs = Pairs::Each(each(hosts, regions.len(), &regional));
-    }
-    for ((from, to), line) in listed {
-        match (from, to, &mut pairs) {
-            (None, Some(to), _) => enter[to] = gate(Some(line)),
-            (Some(from), None, _) => leave[from] = gate(Some(line)),
-            (Some(from), Some(to), Pairs::Each(table)) => {
+    let listed = listed(&file.network.links, known)?;
+    let pairs = if listed.keys().any(|it| matches!(it, (Some(_), Some(_)))) {
+        Pairs::Each(each(hosts, regions.len(), &regional)?)
+    } else {
+        Pairs::ByRegion(regional)
+    };
+    let shared = shared(file, model, regions)?;
+    let mut network = Network { pairs, enter: of_hosts(&enter), leave: of_hosts(&leave), shared };
+    for (ends, line) in listed {
+        match (ends, &mut network.pairs) {
+            ((None, Some(to)), _) => network.enter[to] = gate(Some(line)),
+            ((Some(from), None), _) => network.leave[from] = gate(Some(line)),
+            ((Some(from), Some(to)), Pairs::Each(table)) => {
                 table[from * hosts.len() + to] = wire(Some(line));
             }
-            _ => {}
+            _ => unreachable!("a link between hosts makes a table of pairs, none joins gateways"),
         }
     }
-    let shared = shared(file, model, regions)?;
-    Ok(Network { pairs, enter, leave, shared })
+    Ok(network)
 }
 
 /// Notes about regions that nothing joins to the rest, and about a gateway that reaches nobody.
@@ -130,6 +113,23 @@ fn line(link: &LinkEntry) -> Line {
     Line { bytes_per_second: link.bytes_per_second, latency_seconds: link.latency_seconds }
 }
 
+/// Links from the gateway to hosts of each region, and back.
+fn gateway_lines(
+    file: &ClusterFile,
+    regions: &[String],
+    by_region: &[Option<Line>],
+) -> Result<(Vec<Option<Line>>, Vec<Option<Line>>), ClusterError> {
+    let Some(name) = &file.network.gateway_region else {
+        let lines = vec![file.network.gateway.or(file.network.default); regions.len()];
+        return Ok((lines.clone(), lines));
+    };
+    let key = || "network.gateway_region".to_owned();
+    let (count, stand) = (regions.len(), names::position(regions, name, "region", key)?);
+    let enter = (0..count).map(|it| by_region[stand * count + it]).collect();
+    let leave = (0..count).map(|it| by_region[it * count + stand]).collect();
+    Ok((enter, leave))
+}
+
 /// The ordered pairs of names that a link is about.
 fn directions<'a>(link: &'a LinkEntry, key: &str) -> Result<Vec<(&'a str, &'a str)>, ClusterError> {
     match (&link.between, &link.from, &link.to) {
@@ -178,12 +178,21 @@ fn listed(
 }
 
 /// Links of all pairs of hosts, from those of their regions.
-fn each(hosts: &[Host], regions: usize, regional: &[Option<Wire>]) -> Vec<Option<Wire>> {
-    let row = |from: &Host| {
-        let from = from.region * regions;
-        hosts.iter().map(move |to| regional[from + to.region])
-    };
-    hosts.iter().flat_map(row).collect()
+fn each(
+    hosts: &[Host],
+    regions: usize,
+    regional: &[Option<Wire>],
+) -> Result<Vec<Option<Wire>>, ClusterError> {
+    if hosts.len() > LISTED_HOSTS_MAX {
+        let problem = format!(
+            "links are listed one by one for at most {LISTED_HOSTS_MAX} hosts, here are {}; use \
+             network.region_links",
+            hosts.len(),
+        );
+        return Err(ClusterError::Shape { key: "network.links".to_owned(), problem });
+    }
+    let pairs = hosts.iter().flat_map(|from| hosts.iter().map(move |to| (from.region, to.region)));
+    Ok(pairs.map(|(from, to)| regional[from * regions + to]).collect())
 }
 
 /// Lines and egress that several links draw on.
@@ -206,25 +215,19 @@ fn shared(
         let tokens_per_second = tokens(entry.bytes_per_second);
         found.push(Shared { name: entry.name.clone(), tokens_per_second, carries });
     }
-    let provider = |region: &String| file.regions.get(region).and_then(|it| it.provider.as_ref());
-    for (near, name) in regions.iter().enumerate() {
-        let Some(entry) = file.regions.get(name) else { continue };
-        if let Some(rate) = entry.egress_bytes_per_second {
-            let carries = (0..regions.len()).filter(|&far| far != near).map(|far| (near, far));
-            let (name, carries) = (format!("egress of {name}"), carries.collect());
-            found.push(Shared { name, tokens_per_second: tokens(rate), carries });
-        }
-    }
-    for (name, entry) in &file.providers {
-        let Some(rate) = entry.egress_bytes_per_second else { continue };
-        let ours = |it: &usize| provider(&regions[*it]) == Some(name);
-        let theirs: Vec<usize> = (0..regions.len()).filter(|it| !ours(it)).collect();
-        let carries = (0..regions.len())
-            .filter(ours)
-            .flat_map(|near| theirs.iter().map(move |&far| (near, far)))
-            .collect();
+    let mut egress = |name: &String, rate: Option<f64>, ours: &dyn Fn(usize) -> bool| {
+        let Some(rate) = rate else { return };
+        let (near, far): (Vec<_>, Vec<_>) = (0..regions.len()).partition(|it| ours(*it));
+        let carries = near.iter().flat_map(|near| far.iter().map(|far| (*near, *far))).collect();
         let name = format!("egress of {name}");
         found.push(Shared { name, tokens_per_second: tokens(rate), carries });
+    };
+    for (name, entry) in &file.regions {
+        egress(name, entry.egress_bytes_per_second, &|at| regions[at] == *name);
+    }
+    for (name, entry) in &file.providers {
+        let provider = |at: usize| file.regions.get(&regions[at])?.provider.as_ref();
+        egress(name, entry.egress_bytes_per_second, &|at| provider(at) == Some(name));
     }
     Ok(found)
 }

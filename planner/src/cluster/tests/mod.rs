@@ -49,6 +49,26 @@ fn throughput_is_that_of_the_artifact() {
     assert_eq!(rows, 132);
 }
 
+/// The simple bound `sum of max k T(k) / L` that the artifact prints for its clusters.
+#[test]
+fn layers_per_second_add_up_to_the_bound_of_the_artifact() {
+    let bounds = [
+        (SINGLE24, 2_803.860_988_272_895),
+        (GEO24, 2_803.860_988_272_895),
+        (HETERO42, 7_104.257_576_431_562),
+        (SMALL10, 364.508_416_115_814),
+    ];
+    for (text, expected) in bounds {
+        let it = resolved(text).instance;
+        let most = |host: usize| {
+            let rates = &it.class(host).rates;
+            (1..=it.layers).map(|k| f64::from(k) * rates.most(k)).fold(0.0, f64::max)
+        };
+        let bound = (0..it.hosts.len()).map(most).sum::<f64>() / f64::from(it.layers);
+        assert!((bound / expected - 1.0).abs() < 1e-9, "{bound} for {expected}");
+    }
+}
+
 #[test]
 fn example_clusters_have_the_hosts_and_links_of_the_artifact() {
     let geo = resolved(GEO24).instance;
