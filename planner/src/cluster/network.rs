@@ -113,12 +113,15 @@ fn line(link: &LinkEntry) -> Line {
     Line { bytes_per_second: link.bytes_per_second, latency_seconds: link.latency_seconds }
 }
 
+/// A line or none for each region.
+type Lines = Vec<Option<Line>>;
+
 /// Links from the gateway to hosts of each region, and back.
 fn gateway_lines(
     file: &ClusterFile,
     regions: &[String],
     by_region: &[Option<Line>],
-) -> Result<(Vec<Option<Line>>, Vec<Option<Line>>), ClusterError> {
+) -> Result<(Lines, Lines), ClusterError> {
     let Some(name) = &file.network.gateway_region else {
         let lines = vec![file.network.gateway.or(file.network.default); regions.len()];
         return Ok((lines.clone(), lines));
