@@ -20,7 +20,10 @@ use thalweg_wire::LayerRange;
 use crate::method::{Method, Progress};
 
 /// Names of the methods, each with what it does in one line.
-pub const NAMES: [(&str, &str); 7] = [
+pub const NAMES: [(&str, &str); 10] = [
+    ("milp", "the mixed-integer program of Helix over every link, solved by HiGHS, no hints"),
+    ("milp-pruned", "the same over the 12 best links of each host"),
+    ("milp-hinted", "the same over every link, beginning with the best of the quick methods"),
     ("swarm", "equal stages, each host to the stage with the least throughput (SWARM)"),
     ("petals", "each host takes the weakest stretch of layers, hosts in random order (Petals)"),
     ("petals-rebalanced", "the same, and hosts move until the swarm is balanced"),
@@ -33,6 +36,11 @@ pub const NAMES: [(&str, &str); 7] = [
 /// The method of this name; see [`NAMES`].
 pub fn method(name: &str) -> Option<Box<dyn Method>> {
     Some(match name {
+        "milp" => Box::new(milp::Milp::default()),
+        "milp-pruned" => {
+            Box::new(milp::Milp { links_max: Some(LINKS_PRUNED), ..Default::default() })
+        }
+        "milp-hinted" => Box::new(milp::Milp { hints: quick(), ..Default::default() }),
         "swarm" => Box::new(swarm::Swarm),
         "petals" => Box::new(petals::Petals { rebalance: false }),
         "petals-rebalanced" => Box::new(petals::Petals { rebalance: true }),
@@ -42,6 +50,19 @@ pub fn method(name: &str) -> Option<Box<dyn Method>> {
         "hexgen" => Box::new(hexgen::Hexgen::default()),
         _ => return None,
     })
+}
+
+/// Links that each host keeps when pruned, as in the Helix artifact.
+const LINKS_PRUNED: usize = 12;
+
+/// What the Helix artifact takes hints from.
+fn quick() -> Vec<Box<dyn Method>> {
+    vec![
+        Box::new(swarm::Swarm),
+        Box::new(petals::Petals { rebalance: false }),
+        Box::new(separate::Separate { mixed: true }),
+        Box::new(homogeneous::Homogeneous),
+    ]
 }
 
 /// The range `first..end`; `None` if it is empty.
