@@ -52,7 +52,7 @@ impl Method for Hexgen {
             let leader = population.first()?.flow;
             stale = if leader > best { 0 } else { stale + 1 };
             best = leader;
-            let enough = stale > GENERATIONS_STALE_MAX || instance.hosts.len() < 2;
+            let enough = stale > GENERATIONS_STALE_MAX || population[0].order.len() < 2;
             if enough || watch(super::progress(best, generation)).is_break() {
                 break;
             }

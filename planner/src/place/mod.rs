@@ -19,8 +19,9 @@ use thalweg_wire::LayerRange;
 
 use crate::method::{Method, Progress};
 
-/// Names of the methods, each with what it does in one line.
-pub const NAMES: [(&str, &str); 10] = [
+/// Names of the methods, each with what it does in one line; the first is the default.
+pub const NAMES: [(&str, &str); 11] = [
+    ("coverage", "greatest least coverage by annealing and a mixed-integer program, with a proof"),
     ("milp", "the mixed-integer program of Helix over every link, solved by HiGHS, no hints"),
     ("milp-pruned", "the same over the 12 best links of each host"),
     ("milp-hinted", "the same over every link, beginning with the best of the quick methods"),
@@ -36,6 +37,7 @@ pub const NAMES: [(&str, &str); 10] = [
 /// The method of this name; see [`NAMES`].
 pub fn method(name: &str) -> Option<Box<dyn Method>> {
     Some(match name {
+        "coverage" => Box::new(coverage::Coverage),
         "milp" => Box::new(milp::Milp::default()),
         "milp-pruned" => {
             Box::new(milp::Milp { links_max: Some(LINKS_PRUNED), ..Default::default() })

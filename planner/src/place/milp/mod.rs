@@ -18,15 +18,18 @@ use crate::instance::{Instance, Placement};
 use crate::method::{Found, Method, Progress, Watch};
 use crate::solver::{Answer, Effort, Point};
 
+/// Tokens/s below which a flow is the solver's rounding.
+const FLOW_MIN: f64 = 1e-3;
+
 /// The mixed-integer program of Helix. Partial inference is on or off as the instance says.
 #[derive(Default)]
 pub struct Milp {
     /// Links that each host, and the gateways, keep at least: the fastest ones. A link stays if
     /// either end keeps it. `None` keeps all.
     pub links_max: Option<usize>,
-    /// Leaves out the constraints that only say when a validity binary *must* be one. The optimum
-    /// is the same without them.
-    pub lean: bool,
+    /// Adds the constraints that say when a validity binary *must* be one. The optimum is the same
+    /// without them, as the artifact's own runs are.
+    pub redundant: bool,
     /// Methods that are tried first; the best of their placements is the start.
     pub hints: Vec<Box<dyn Method>>,
     /// Nodes of branch and bound at most.
@@ -60,7 +63,7 @@ impl Milp {
         seed: u64,
         watch: &mut Watch<'_>,
     ) -> Option<Found> {
-        let model = Model::new(instance, self.links_max, self.lean);
+        let model = Model::new(instance, self.links_max, self.redundant);
         let starts = starts.iter().filter_map(|it| model.start(it));
         let start =
             starts.reduce(|best, next| if next.objective > best.objective { next } else { best });
@@ -87,6 +90,6 @@ impl Milp {
         // Of a pruned graph, only the pruned graph's flows are bounded.
         let bound = bound.filter(|_| self.links_max.is_none());
         let placement = model.placement(&point.values);
-        (point.objective > 0.0).then_some(Found { placement, bound, pipelines: None })
+        (point.objective > FLOW_MIN).then_some(Found { placement, bound, pipelines: None })
     }
 }

@@ -71,10 +71,10 @@ struct Link {
 }
 
 impl<'a> Model<'a> {
-    pub(super) fn new(instance: &'a Instance, links_max: Option<usize>, lean: bool) -> Self {
+    pub(super) fn new(instance: &'a Instance, links_max: Option<usize>, redundant: bool) -> Self {
         let program = Program::default();
         let hosts = Vec::new();
-        let mut model = Self { program, instance, redundant: !lean, hosts, links: Vec::new() };
+        let mut model = Self { program, instance, redundant, hosts, links: Vec::new() };
         for host in 0..instance.hosts.len() {
             let holder = model.holder(host);
             model.hosts.push(holder);
@@ -193,7 +193,7 @@ impl<'a> Model<'a> {
             return;
         }
         let worth = if from.is_none() { 1.0 } else { 0.0 };
-        let flow = self.program.add(worth, f64::INFINITY);
+        let flow = self.program.add(worth, capacity);
         let valid = self.binary();
         self.program.constrain(NONE, vec![(flow, 1.0), (valid, -capacity)], 0.0);
         let inner = from.is_some() && to.is_some();

@@ -1,0 +1,114 @@
+//! A large cluster cut into groups, a MILP for each, against one search over all of it.
+//!
+//! `cargo bench -p thalweg-planner --bench partitioned -- HOSTS SECONDS [METHOD]` generates a
+//! cluster, plans it with `coverage` and, as the Helix paper suggests for scale, with METHOD
+//! (`milp-hinted`, or `milp` for no hints) on groups of neighbouring hosts, whose flows add up. The
+//! groups together have SECONDS; so has `coverage`. Writes CSV.
+#![allow(clippy::disallowed_methods)] // A bench owns the clock.
+
+use std::error::Error;
+use std::ops::ControlFlow;
+use std::time::Instant;
+
+use thalweg_planner::cluster::{self, Choice};
+use thalweg_planner::flow;
+use thalweg_planner::instance::{Instance, Pairs};
+use thalweg_planner::method::{Found, Method};
+use thalweg_planner::place;
+
+/// Hosts of a group: about as many as the paper's clusters have.
+const GROUP_HOSTS: usize = 24;
+
+/// A group is large enough when its hosts can hold the model this many times; a single time leaves
+/// nothing to choose.
+const COPIES_MIN: f64 = 1.5;
+
+/// Seed of cluster and search.
+const SEED: u64 = 0;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let arguments: Vec<String> = std::env::args().skip(1).filter(|it| it != "--bench").collect();
+    let [hosts, seconds, rest @ ..] = arguments.as_slice() else {
+        // Also reached by `cargo test --benches`, which passes nothing.
+        println!("usage: partitioned HOSTS SECONDS [METHOD]");
+        return Ok(());
+    };
+    let (hosts, seconds): (u32, f64) = (hosts.parse()?, seconds.parse()?);
+    let name = rest.first().map_or("milp-hinted", String::as_str);
+    let choice = Choice { partial: false, ..Choice::default() };
+    let instance = cluster::generate(hosts, SEED).resolve(&choice)?.instance;
+    let coverage = place::method("coverage").ok_or("no such method")?;
+    let method = place::method(name).ok_or("no method of this name")?;
+
+    println!("hosts,method,groups,seconds,flow,bound");
+    let groups = groups(&instance);
+    let began = Instant::now();
+    let share = seconds / groups.len().max(1) as f64;
+    let mut sum = 0.0;
+    for group in &groups {
+        let part = part(&instance, group);
+        sum += place_for(method.as_ref(), &part, share).map_or(0.0, |it| value(&part, &it));
+    }
+    let spent = began.elapsed().as_secs_f64();
+    println!("{hosts},partitioned {name},{},{spent:.2},{sum:.3},", groups.len());
+
+    let began = Instant::now();
+    let found = place_for(coverage.as_ref(), &instance, seconds);
+    let spent = began.elapsed().as_secs_f64();
+    let flow = found.as_ref().map_or(0.0, |it| value(&instance, it));
+    let bound = found.and_then(|it| it.bound).map_or(String::new(), |it| format!("{it:.3}"));
+    println!("{hosts},coverage,1,{spent:.2},{flow:.3},{bound}");
+    Ok(())
+}
+
+fn place_for(method: &dyn Method, instance: &Instance, seconds: f64) -> Option<Found> {
+    let began = Instant::now();
+    method.place(instance, SEED, &mut |_| {
+        let on = began.elapsed().as_secs_f64() < seconds;
+        if on { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    })
+}
+
+fn value(instance: &Instance, found: &Found) -> f64 {
+    match &found.pipelines {
+        Some(pipelines) => place::pipelines::flow(instance, &found.placement, pipelines),
+        None => flow::value(instance, &found.placement),
+    }
+}
+
+/// Hosts region by region, dealt out in groups that can hold the model; the rest joins the last.
+fn groups(instance: &Instance) -> Vec<Vec<usize>> {
+    let mut order: Vec<usize> = (0..instance.hosts.len()).collect();
+    order.sort_by_key(|&it| instance.hosts[it].region);
+    let needed = COPIES_MIN * f64::from(instance.layers);
+    let held = |group: &[usize]| -> f64 {
+        group.iter().map(|&it| f64::from(instance.class(it).rates.count_max())).sum()
+    };
+    let mut groups: Vec<Vec<usize>> = vec![];
+    let mut open: Vec<usize> = vec![];
+    for host in order {
+        open.push(host);
+        if open.len() >= GROUP_HOSTS && held(&open) >= needed {
+            groups.push(std::mem::take(&mut open));
+        }
+    }
+    match groups.last_mut() {
+        Some(last) => last.append(&mut open),
+        None => groups.push(open),
+    }
+    groups
+}
+
+/// The instance of these hosts alone.
+fn part(instance: &Instance, group: &[usize]) -> Instance {
+    let mut part = instance.clone();
+    part.hosts = group.iter().map(|&it| instance.hosts[it].clone()).collect();
+    part.network.enter = group.iter().map(|&it| instance.network.enter[it]).collect();
+    part.network.leave = group.iter().map(|&it| instance.network.leave[it]).collect();
+    if let Pairs::Each(_) = instance.network.pairs {
+        let pairs = group.iter().flat_map(|&near| group.iter().map(move |&far| (near, far)));
+        let wires = pairs.map(|(near, far)| instance.wire(near, far)).collect();
+        part.network.pairs = Pairs::Each(wires);
+    }
+    part
+}
