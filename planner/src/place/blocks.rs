@@ -1,1 +1,0 @@
-//! Search over region blocks where links between regions bind.
