@@ -66,7 +66,7 @@ pub fn search(instance: &Instance, seed: u64, watch: &mut Watch<'_>) -> Option<F
         flow += search.flow;
         moves += search.moves;
     }
-    (flow > 0.0).then_some(Found { placement, bound: None })
+    (flow > 0.0).then(|| Found::new(placement))
 }
 
 /// The search for one group.
