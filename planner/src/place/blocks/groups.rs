@@ -1,17 +1,14 @@
 //! Which regions work together.
 //!
-//! What regions could do together is estimated without links: a host that holds `k` layers at
-//! `T(k)` tokens/s is worth `k min(1, T(k) / F)` layers of a flow `F`, and no flow is possible at
-//! which all hosts together are worth fewer layers than the model has. A region that cannot hold
+//! What regions could do together is estimated without links ([`room`]). A region that cannot hold
 //! the model alone is worth nothing alone, so it is chained to others; two regions that can do
 //! without each other stay apart, because a chain gains little and pays with thin crossings.
 
+use crate::bound::network::room;
 use crate::instance::Instance;
 
 /// What joining two groups must bring that both could do alone, as a share of their sum.
 const GAIN_MIN: f64 = 0.05;
-/// Halvings of the interval of an estimate.
-const HALVINGS: u32 = 50;
 
 /// Divides the regions that have hosts into groups, each a chain or a region of its own.
 pub(super) fn split(instance: &Instance) -> Vec<Vec<usize>> {
@@ -50,34 +47,12 @@ fn best_union(instance: &Instance, groups: &[(Vec<usize>, f64)]) -> Option<(usiz
 
 /// The most tokens/s that `regions` could do together if links were no matter.
 pub(super) fn estimate(instance: &Instance, regions: &[usize]) -> f64 {
-    let layers = f64::from(instance.layers);
-    if layers_at(instance, regions, f64::MIN_POSITIVE) < layers {
-        return 0.0;
-    }
-    let most = |host: usize| {
-        let rates = &instance.class(host).rates;
-        (1..=rates.count_max()).map(|it| rates.most(it)).fold(0.0, f64::max)
-    };
-    let (mut low, mut high) = (0.0, hosts_of(instance, regions).map(most).sum::<f64>());
-    for _ in 0..HALVINGS {
-        let middle = f64::midpoint(low, high);
-        *(if layers_at(instance, regions, middle) >= layers { &mut low } else { &mut high }) =
-            middle;
-    }
-    low
+    room::alone(instance, &room::counts(instance, regions))
 }
 
 /// Layers of a flow `target` that the hosts of `regions` are worth, at most.
 pub(super) fn layers_at(instance: &Instance, regions: &[usize], target: f64) -> f64 {
-    let worth: Vec<f64> = instance
-        .classes
-        .iter()
-        .map(|class| {
-            let share = |it: u32| f64::from(it) * (class.rates.most(it) / target).min(1.0);
-            (1..=class.rates.count_max()).map(share).fold(0.0, f64::max)
-        })
-        .collect();
-    hosts_of(instance, regions).map(|it| worth[instance.hosts[it].class]).sum()
+    room::layers_at(instance, &room::counts(instance, regions), target)
 }
 
 /// Hosts of `regions`, ascending.

@@ -1,1 +1,0 @@
-//! A bound that knows regions and links.
