@@ -5,6 +5,7 @@ use thalweg_wire::LayerRange;
 
 use crate::Charge;
 use crate::bound::Proof;
+use crate::bound::network::NetworkProof;
 use crate::flow::{End, Flow, Hop, Limit, bottleneck};
 use crate::instance::{Instance, Placement};
 
@@ -52,8 +53,10 @@ pub struct Report {
     pub placement: Vec<Held>,
     /// Hops that carry something.
     pub weights: Vec<Weight>,
-    /// Why the bound holds.
+    /// Why the bound holds, whatever the network.
     pub proof: Proof,
+    /// Why a lower bound holds on this network, where it is known to.
+    pub network_proof: Option<NetworkProof>,
     /// What the operator should know of.
     pub notes: Vec<String>,
 }
@@ -146,6 +149,8 @@ pub struct Remarks {
     pub seed: u64,
     /// The loss of one host that hurts most.
     pub worst_loss: Option<Loss>,
+    /// A lower bound that holds on this network.
+    pub network_proof: Option<NetworkProof>,
     /// What the operator should know of.
     pub notes: Vec<String>,
 }
@@ -162,7 +167,8 @@ impl Report {
         let entered = flow.hops.iter().filter(|it| matches!(it.to, End::Host(_)));
         let passed: f64 = entered.map(|it| it.tokens_per_second).sum();
         // Where the bound is reached, the two sums differ in their last bits.
-        let bound = proof.value.max(flow.value);
+        let network = remarks.network_proof.as_ref().map_or(f64::INFINITY, |it| it.value);
+        let bound = proof.value.min(network).max(flow.value);
         Self {
             method: remarks.method,
             cluster: remarks.cluster,
@@ -182,6 +188,7 @@ impl Report {
             placement: held(instance, placement),
             weights: flow.hops.iter().map(|it| weight(instance, it)).collect(),
             proof,
+            network_proof: remarks.network_proof,
             notes: remarks.notes,
         }
     }

@@ -2,44 +2,58 @@
 
 use super::covers::least_cost;
 use super::{Bound, Finding, exceeds};
-use crate::bound::{Price, Reason};
+use crate::bound::{Price, Reason, network};
 use crate::instance::{Class, Instance};
 use crate::report::{ChargeName, Report};
 
 /// Sums of doubles are off by less than this share.
 const ROUNDING: f64 = 1e-10;
 
-/// Checks the bound against flow and certificate.
+/// Checks the bound against flow and certificates.
 pub(super) fn check(report: &Report, instance: &Instance, findings: &mut Vec<Finding>) -> Bound {
-    let value = report.proof.value;
-    let mut refuse =
-        |problem: String| findings.push(Finding::Bound { bound: report.bound, problem });
-    if exceeds(report.flow, report.bound) {
+    let bound = report.bound;
+    let mut refuse = |problem: String| findings.push(Finding::Bound { bound, problem });
+    if exceeds(report.flow, bound) {
         refuse(format!("the flow is {}", report.flow));
     }
-    if !(value >= 0.0 && value.is_finite()) {
-        refuse(format!("its certificate is for {value}"));
-        return Bound::Claimed;
+    let full = report.charge == ChargeName::FullCharge;
+    let mut proved = f64::INFINITY;
+    match certificate(report, instance, full) {
+        Ok(value) => proved = value,
+        Err(problem) => refuse(problem),
     }
-    if exceeds(value, report.bound) {
-        refuse(format!("its certificate proves {value}"));
+    match &report.network_proof {
+        Some(_) if !full => refuse("its network certificate is for full charge only".to_owned()),
+        Some(proof) => match network::check(instance, proof) {
+            Ok(()) => proved = proved.min(proof.value),
+            Err(doubt) => refuse(format!("its network certificate: {doubt}")),
+        },
+        None => {}
+    }
+    let claimed = matches!(report.proof.reason, Reason::Solver);
+    let least = if claimed { proved.min(report.proof.value) } else { proved };
+    if exceeds(least, bound) {
+        refuse(format!("its certificates prove {least}"));
+    }
+    if exceeds(proved, bound) { Bound::Claimed } else { Bound::Proved }
+}
+
+/// What the certificate that holds on any network proves; infinite for a solver's word.
+fn certificate(report: &Report, instance: &Instance, full: bool) -> Result<f64, String> {
+    let value = report.proof.value;
+    if !(value >= 0.0 && value.is_finite()) {
+        return Err(format!("its certificate is for {value}"));
     }
     let counts = counts(instance);
-    let checked = match &report.proof.reason {
-        Reason::Work { price } => work(instance, &counts, *price, value),
-        Reason::Configuration { .. } if report.charge != ChargeName::FullCharge => {
-            Err("covers of layers prove it under full charge only".to_owned())
+    match &report.proof.reason {
+        Reason::Work { price } => work(instance, &counts, *price, value)?,
+        Reason::Configuration { .. } if !full => {
+            return Err("covers of layers prove it under full charge only".to_owned());
         }
-        Reason::Configuration { prices } => configuration(instance, &counts, prices, value),
-        _ => return Bound::Claimed,
-    };
-    match checked {
-        Ok(()) => Bound::Proved,
-        Err(problem) => {
-            refuse(problem);
-            Bound::Claimed
-        }
+        Reason::Configuration { prices } => configuration(instance, &counts, prices, value)?,
+        _ => return Ok(f64::INFINITY),
     }
+    Ok(value)
 }
 
 /// Hosts of each class.

@@ -69,6 +69,7 @@ fn plan(instance: &Instance, ranges: &[(u32, u32)], charge: Charge) -> Report {
         seconds: 0.0,
         seed: 0,
         worst_loss: None,
+        network_proof: None,
         notes: Vec::new(),
     };
     Report::new(instance, &placement, &flow, prove(instance, charge), remarks)
