@@ -48,7 +48,7 @@ impl Method for Petals {
             swarm.rebalance(&mut rng, watch);
         }
         let whole = swarm.throughput.iter().all(|&it| it > 0.0);
-        whole.then(|| Found { placement: swarm.placement, bound: None, pipelines: None })
+        whole.then_some(Found::new(swarm.placement))
     }
 }
 

@@ -31,7 +31,7 @@ impl Method for Swarm {
                 (0..instance.hosts.len()).filter(|it| fits(it) >= limit).collect();
             fill(instance, &stages(instance.layers, limit), hosts)
         })?;
-        Some(Found { placement, bound: None, pipelines: None })
+        Some(Found::new(placement))
     }
 }
 
@@ -39,7 +39,7 @@ impl Method for Swarm {
 /// as many as needed, as for a prime number of layers, lengths differ by one instead.
 pub fn stages(layers: u32, limit: u32) -> Vec<LayerRange> {
     let least = layers.div_ceil(limit.max(1)).max(1);
-    let count = (least..2 * least).find(|count| layers % count == 0).unwrap_or(least);
+    let count = (least..2 * least).find(|&count| layers.is_multiple_of(count)).unwrap_or(least);
     equal(layers, count)
 }
 

@@ -37,7 +37,7 @@ fn swarm_has_the_flow_of_the_artifact() {
     let recorded = [
         (SINGLE24, 757.853_185_722_784),
         (GEO24, 616.455_078_125),
-        (HETERO42, 4892.242_429_600_681),
+        (HETERO42, 4_892.242_429_600_681),
     ];
     for (text, expected) in recorded {
         for partial in [false, true] {
@@ -59,7 +59,7 @@ fn petals_of_the_artifact_is_inside_the_range_of_20_orders() {
         ("geo24, whole hosts", GEO24, false, 0.0),
         ("geo24", GEO24, true, 952.107_398_485_064),
         ("hetero42, whole hosts", HETERO42, false, 655.730_264_594_112),
-        ("hetero42", HETERO42, true, 3292.243_768_977_14),
+        ("hetero42", HETERO42, true, 3_292.243_768_977_14),
     ];
     for (name, text, partial, expected) in recorded {
         let instance = example(text, partial);

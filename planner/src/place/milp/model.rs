@@ -32,6 +32,7 @@ const NONE: f64 = f64::NEG_INFINITY;
 
 /// The program of an instance, and where its columns are.
 pub(super) struct Model<'a> {
+    /// The program itself.
     pub(super) program: Program,
     instance: &'a Instance,
     redundant: bool,
@@ -108,10 +109,9 @@ impl<'a> Model<'a> {
             ends[host] = Some((held.first(), held.end()));
             fix(&mut program.columns[holder.start], f64::from(held.first()));
             for (count, &column) in (1..).zip(&holder.counts) {
-                fix(&mut program.columns[column], f64::from(u8::from(count == held.count())));
+                fix(&mut program.columns[column], is(count == held.count()));
             }
             if let Some((first, last)) = holder.ends {
-                let is = |it: bool| f64::from(u8::from(it));
                 fix(&mut program.columns[first], is(held.first() == 0));
                 fix(&mut program.columns[last], is(held.end() == self.instance.layers));
             }
@@ -120,7 +120,6 @@ impl<'a> Model<'a> {
             let near = link.from.and_then(|it| ends[it]);
             let far = link.to.and_then(|it| ends[it]);
             let (first, second) = self.halves(near, far);
-            let is = |it: bool| f64::from(u8::from(it));
             fix(&mut program.columns[link.valid], is(first && second));
             if let Some((one, two)) = link.halves {
                 fix(&mut program.columns[one], is(first));
@@ -146,7 +145,7 @@ impl<'a> Model<'a> {
         }
     }
 
-    /// A single layer that the host can hold.
+    /// The fewest layers that the host can hold, where it can hold them first.
     fn anything(&self, host: usize) -> Option<LayerRange> {
         let layers = self.instance.layers;
         let most = self.instance.class(host).rates.count_max().min(layers);
@@ -409,6 +408,11 @@ fn best(
 fn joined(mut entries: Entries, more: Entries) -> Entries {
     entries.extend(more);
     entries
+}
+
+/// One where it is so.
+fn is(it: bool) -> f64 {
+    f64::from(u8::from(it))
 }
 
 fn fix(column: &mut Column, value: f64) {
