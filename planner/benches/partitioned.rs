@@ -13,7 +13,7 @@ use std::time::Instant;
 use thalweg_planner::cluster::{self, Choice};
 use thalweg_planner::flow;
 use thalweg_planner::instance::{Instance, Pairs};
-use thalweg_planner::method::{Found, Method};
+use thalweg_planner::method::{Found, Progress, Watch};
 use thalweg_planner::place;
 
 /// Hosts of a group: about as many as the paper's clusters have.
@@ -22,9 +22,6 @@ const GROUP_HOSTS: usize = 24;
 /// A group is large enough when its hosts can hold the model this many times; a single time leaves
 /// nothing to choose.
 const COPIES_MIN: f64 = 1.5;
-
-/// Searches over the whole cluster.
-const OURS: [&str; 2] = ["coverage", "blocks"];
 
 /// Seed of cluster and search.
 const SEED: u64 = 0;
@@ -49,28 +46,33 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut sum = 0.0;
     for group in &groups {
         let part = part(&instance, group);
-        sum += place_for(method.as_ref(), &part, share).map_or(0.0, |it| value(&part, &it));
+        let found = method.place(&part, SEED, &mut until(share));
+        sum += found.map_or(0.0, |it| value(&part, &it));
     }
     let spent = began.elapsed().as_secs_f64();
     println!("{hosts},partitioned {name},{},{spent:.2},{sum:.3},", groups.len());
 
-    for ours in OURS.into_iter().filter_map(place::method) {
+    let coverage = place::method("coverage").ok_or("no such method")?;
+    let report = |name: &str, search: &dyn Fn(&mut Watch<'_>) -> Option<Found>| {
         let began = Instant::now();
-        let found = place_for(ours.as_ref(), &instance, seconds);
+        let found = search(&mut until(seconds));
         let spent = began.elapsed().as_secs_f64();
         let flow = found.as_ref().map_or(0.0, |it| value(&instance, it));
         let bound = found.and_then(|it| it.bound).map_or(String::new(), |it| format!("{it:.3}"));
-        println!("{hosts},{},1,{spent:.2},{flow:.3},{bound}", ours.name());
-    }
+        println!("{hosts},{name},1,{spent:.2},{flow:.3},{bound}");
+    };
+    report("coverage", &|watch| coverage.place(&instance, SEED, watch));
+    report("blocks", &|watch| place::blocks::search(&instance, SEED, watch));
     Ok(())
 }
 
-fn place_for(method: &dyn Method, instance: &Instance, seconds: f64) -> Option<Found> {
+/// A watch that breaks after so many seconds.
+fn until(seconds: f64) -> impl FnMut(Progress) -> ControlFlow<()> {
     let began = Instant::now();
-    method.place(instance, SEED, &mut |_| {
+    move |_| {
         let on = began.elapsed().as_secs_f64() < seconds;
         if on { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-    })
+    }
 }
 
 fn value(instance: &Instance, found: &Found) -> f64 {
