@@ -12,9 +12,9 @@ pub(super) const UNBOUNDED: i64 = 1 << 60;
 /// A flow graph. Arc `2 n` is the `n`-th added, arc `2 n + 1` its reverse.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Graph {
-    arcs: Vec<Arc>,
+    pub(super) arcs: Vec<Arc>,
     /// The arc last added among those that leave each node.
-    last: Vec<u32>,
+    pub(super) last: Vec<u32>,
     /// Arcs from each node to the sink, at least.
     steps: Vec<u32>,
     /// The next arc to try from each node.
@@ -24,11 +24,11 @@ pub(super) struct Graph {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Arc {
-    to: u32,
+pub(super) struct Arc {
+    pub to: u32,
     /// The arc added before, among those that leave the same node.
-    previous: u32,
-    left: i64,
+    pub previous: u32,
+    pub left: i64,
 }
 
 impl Graph {
@@ -67,6 +67,18 @@ impl Graph {
         self.arcs[2 * n + 1].left
     }
 
+    /// Cuts every capacity to `most`, which no arc's flow may exceed.
+    pub fn cut_capacities(&mut self, most: i64) {
+        for pair in self.arcs.chunks_exact_mut(2) {
+            pair[0].left = pair[0].left.min(most - pair[1].left);
+        }
+    }
+
+    /// An arc by its number in a list of those that leave a node, `None` at the end of the list.
+    pub fn arc(&self, number: u32) -> Option<usize> {
+        (number != NONE).then_some(number as usize)
+    }
+
     /// Nodes that can still be reached: the source's side of a minimum cut after
     /// [`maximise`](Self::maximise).
     pub fn source_side(&self, source: u32) -> Vec<bool> {
@@ -85,12 +97,13 @@ impl Graph {
         reached
     }
 
-    fn leaving(&self, node: u32) -> impl Iterator<Item = usize> {
-        let mut arc = self.last[node as usize];
+    /// Arcs and reverse arcs that leave a node.
+    pub fn leaving(&self, node: u32) -> impl Iterator<Item = usize> {
+        let mut number = self.last[node as usize];
         std::iter::from_fn(move || {
-            let this = (arc != NONE).then_some(arc as usize)?;
-            arc = self.arcs[this].previous;
-            Some(this)
+            let arc = self.arc(number)?;
+            number = self.arcs[arc].previous;
+            Some(arc)
         })
     }
 

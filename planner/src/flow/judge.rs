@@ -38,7 +38,7 @@ impl<'a> Judge<'a> {
             return least_coverage(self.instance, placement);
         }
         self.mesh.build(self.instance, placement, Charge::Full);
-        let scale = load(&mut self.graph, &self.mesh);
+        let scale = load(&mut self.graph, &self.mesh, UNBOUNDED);
         let value = self.graph.maximise(SOURCE, SINK) as f64 / scale;
         if shared_kept(self.instance, &self.mesh.lines, |line| self.graph.flow(line) as f64 / scale)
         {
@@ -49,16 +49,17 @@ impl<'a> Judge<'a> {
     }
 }
 
-/// Fills `graph` with the arcs of `mesh`. Returns the units of a token/s: a power of two, so that
-/// rates lose nothing but what is beyond the 59th bit of their sum.
-pub(super) fn load(graph: &mut Graph, mesh: &Mesh) -> f64 {
+/// Fills `graph` with the arcs of `mesh`, which count in units so small that all hosts together pass
+/// on less than `most`, at most [`UNBOUNDED`]. Returns the units of a token/s: a power of two, so
+/// that rates lose nothing but what is beyond the last bit of their sum.
+pub(super) fn load(graph: &mut Graph, mesh: &Mesh, most: i64) -> f64 {
     let total: f64 = mesh.most.iter().sum();
-    let scale = (UNBOUNDED as f64 / total.max(f64::MIN_POSITIVE)).log2().floor() - 1.0;
+    let scale = (most as f64 / total.max(f64::MIN_POSITIVE)).log2().floor() - 1.0;
     let scale = scale.min(1000.0).exp2();
     graph.reset(mesh.nodes as usize);
     for line in &mesh.lines {
         // Rounds to the nearest; the cast cannot overflow below `UNBOUNDED`.
-        let capacity = (line.capacity * scale).round().min(UNBOUNDED as f64) as i64;
+        let capacity = (line.capacity * scale).round().min(most as f64) as i64;
         graph.add(line.from, line.to, capacity);
     }
     scale

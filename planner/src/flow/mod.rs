@@ -12,6 +12,7 @@
 
 mod graph;
 mod judge;
+mod latency;
 mod mesh;
 mod program;
 mod routes;
@@ -27,12 +28,24 @@ use thalweg_wire::LayerRange;
 
 use crate::Charge;
 use crate::instance::Instance;
-use graph::Graph;
+use graph::{Graph, UNBOUNDED};
 use mesh::{Kind, Mesh, SINK, SOURCE};
 
-/// Above this many arcs the pass that looks for the least latency among maximum flows is left out:
-/// its linear program would take minutes.
-const LATENCY_ARCS_MAX: usize = 20_000;
+/// Above this many arcs the pass that looks for the least latency among maximum flows is left out
+/// where it takes a linear program (shared capacities that bind, work charge): it would take
+/// minutes.
+const PROGRAM_ARCS_MAX: usize = 20_000;
+
+/// The same where cost scaling does it: there the graphs of a thousand hosts take seconds, those of
+/// four thousand would take minutes.
+const SCALING_ARCS_MAX: usize = 200_000;
+
+/// What all hosts pass on when flows of least latency are counted in integers: precise to less than
+/// a billionth, and the surplus of [`SCALING_ARCS_MAX`] arcs together still fits 63 bits.
+const SCALING_UNITS: i64 = 1 << 40;
+
+/// Costs count in so many units to the second.
+const MICROSECONDS: f64 = 1e6;
 
 /// A capacity with less than this share of the flow is not worth naming.
 const LIMIT_SHARE_MIN: f64 = 1e-6;
@@ -106,9 +119,14 @@ pub fn maximum(instance: &Instance, placement: &[Option<LayerRange>], charge: Ch
     let Some(solved) = solved else {
         return Flow { value: 0.0, charge, hops: vec![], limits: vec![], least_latency: true };
     };
-    let small = mesh.lines.len() <= LATENCY_ARCS_MAX;
-    let quick = small.then(|| program::quicken(instance, placement, &mesh, charge, solved.value));
-    let quick = quick.flatten();
+    let quick = match charge {
+        Charge::Full => quickened(instance, &mesh),
+        Charge::Work => None,
+    };
+    let quick = quick.or_else(|| {
+        let small = mesh.lines.len() <= PROGRAM_ARCS_MAX;
+        small.then(|| program::quicken(instance, placement, &mesh, charge, solved.value))?
+    });
     let least_latency = quick.is_some();
     let carried = quick.unwrap_or(solved.carried);
     let hops = routes::hops(placement, &mesh, &carried);
@@ -133,7 +151,7 @@ fn plain(
         return None;
     }
     let mut graph = Graph::default();
-    let scale = judge::load(&mut graph, mesh);
+    let scale = judge::load(&mut graph, mesh, UNBOUNDED);
     let value = graph.maximise(SOURCE, SINK) as f64 / scale;
     let carried: Vec<f64> =
         (0..mesh.lines.len()).map(|line| graph.flow(line) as f64 / scale).collect();
@@ -145,6 +163,26 @@ fn plain(
     let limits = cut.filter_map(|it| Some((limit(it.kind)?, it.capacity / value)));
     let limits = limits.filter(|it| it.1 > LIMIT_SHARE_MIN && it.1.is_finite()).collect();
     Some(Solved { value, carried, limits })
+}
+
+/// A flow of least latency by cost scaling; `None` if the graph is too large for it, or if the flow
+/// would draw too much on a shared capacity.
+fn quickened(instance: &Instance, mesh: &Mesh) -> Option<Vec<f64>> {
+    if mesh.lines.len() > SCALING_ARCS_MAX {
+        return None;
+    }
+    let mut graph = Graph::default();
+    let scale = judge::load(&mut graph, mesh, SCALING_UNITS);
+    let value = graph.maximise(SOURCE, SINK);
+    graph.cut_capacities(value);
+    // Rounds to whole microseconds, which nobody measures better; delays are never negative.
+    let cost = |it| (program::seconds(instance, it) * MICROSECONDS).round() as i64;
+    let costs: Vec<i64> =
+        mesh.lines.iter().map(|it| cost(it).clamp(0, latency::COST_MAX)).collect();
+    latency::cheapen(&mut graph, &costs);
+    let carried: Vec<f64> =
+        (0..mesh.lines.len()).map(|line| graph.flow(line) as f64 / scale).collect();
+    judge::shared_kept(instance, &mesh.lines, |line| carried[line]).then_some(carried)
 }
 
 /// What it means when a line is full.

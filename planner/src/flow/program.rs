@@ -152,7 +152,7 @@ fn charge_time(
 }
 
 /// Seconds a token takes over a line.
-fn seconds(instance: &Instance, line: &Line) -> f64 {
+pub(super) fn seconds(instance: &Instance, line: &Line) -> f64 {
     let wire = match line.kind {
         Kind::Enter(host) => instance.network.enter[host],
         Kind::Leave(host) => instance.network.leave[host],

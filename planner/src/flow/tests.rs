@@ -227,3 +227,45 @@ fn solved_by_program(instance: &Instance, placement: &Placement) -> f64 {
     mesh.build(instance, placement, Charge::Full);
     program::solve(instance, placement, &mesh, Charge::Full).map_or(0.0, |it| it.value)
 }
+
+/// Among flows of one value cost scaling and the program find the same least latency.
+#[test]
+fn scaling_and_the_program_agree_on_the_least_latency() {
+    let mut rng = fastrand::Rng::with_seed(5);
+    for _ in 0..100 {
+        let layers = rng.u32(2..6);
+        let count = rng.usize(4..12);
+        let rates = [40.0, 25.0, 15.0, 10.0, 8.0];
+        let hosts: Vec<(usize, &[f64])> =
+            (0..count).map(|_| (rng.usize(0..3), &rates[..layers as usize])).collect();
+        let mut instance = cluster(layers, &hosts);
+        let milliseconds = |rng: &mut fastrand::Rng| f64::from(rng.u32(1..100)) / 1e3;
+        let Pairs::ByRegion(table) = &mut instance.network.pairs else { panic!("by region") };
+        for wire in table.iter_mut() {
+            let tokens_per_second = f64::from(rng.u32(5..60));
+            *wire = Some(Wire { tokens_per_second, latency_seconds: milliseconds(&mut rng) });
+        }
+        for wire in instance.network.enter.iter_mut().chain(&mut instance.network.leave).flatten() {
+            wire.latency_seconds = milliseconds(&mut rng);
+        }
+        let ranges = |_| {
+            let first = rng.u32(0..layers);
+            LayerRange::new(first, rng.u32(first + 1..=layers)).ok()
+        };
+        let placement: Placement = (0..count).map(ranges).collect();
+        let mut mesh = Mesh::new(&instance);
+        mesh.build(&instance, &placement, Charge::Full);
+        let value = value(&instance, &placement);
+        let seconds = |carried: &[f64]| -> f64 {
+            mesh.lines.iter().zip(carried).map(|it| program::seconds(&instance, it.0) * it.1).sum()
+        };
+        let scaled = quickened(&instance, &mesh).expect("a small graph");
+        let Some(solved) = program::quicken(&instance, &placement, &mesh, Charge::Full, value)
+        else {
+            near(value, 0.0);
+            continue;
+        };
+        let (ours, theirs) = (seconds(&scaled), seconds(&solved));
+        assert!((ours - theirs).abs() <= 1e-5 * theirs.max(1e-3), "{ours} s against {theirs} s");
+    }
+}
