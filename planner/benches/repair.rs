@@ -13,8 +13,9 @@ use std::time::{Duration, Instant};
 use thalweg_planner::cluster::{self};
 use thalweg_planner::flow::Judge;
 use thalweg_planner::instance::{Instance, Placement};
+use thalweg_planner::method::Method;
+use thalweg_planner::place::coverage::Coverage;
 use thalweg_planner::repair::{Change, Repair, fewest_loads, replan};
-use thalweg_planner::survive;
 
 fn main() {
     let mut args = std::env::args().skip(1).filter(|it| !it.starts_with("--"));
@@ -74,8 +75,7 @@ fn line(
 }
 
 fn full(instance: &Instance) -> Option<Placement> {
-    let mut watch = |_| ControlFlow::Continue(());
-    survive::search(instance, 0.0, 1, None, &mut watch).map(|it| it.placement)
+    Coverage.place(instance, 1, &mut |_| ControlFlow::Continue(())).map(|it| it.placement)
 }
 
 /// The fewest loads that a search of so much time finds, order of steps left out.

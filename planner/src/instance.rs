@@ -155,6 +155,17 @@ impl Rates {
         }
     }
 
+    /// The same rates where `allowed` takes the number of layers, and nothing elsewhere.
+    pub fn only(&self, allowed: impl Fn(u32) -> bool) -> Self {
+        let mut tables = self.tables.clone();
+        for table in &mut tables {
+            for (rate, _) in table.iter_mut().zip(0..).filter(|it| !allowed(it.1)) {
+                *rate = 0.0;
+            }
+        }
+        Self { tables }
+    }
+
     /// Multiplies every rate, as when the machine is slower than measured.
     pub fn scaled(&self, factor: f64) -> Self {
         Self { tables: self.tables.clone().map(|it| it.iter().map(|rate| rate * factor).collect()) }

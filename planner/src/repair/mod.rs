@@ -108,11 +108,14 @@ const ORDERS_MAX: usize = 4;
 /// caller.
 pub fn replan(before: &Instance, old: &Placement, change: &Change, seed: u64) -> Repair {
     let after = change.apply(before);
-    let left = change.survivors(old);
+    let mut left = change.survivors(old);
+    left.resize(after.hosts.len(), None);
     let mut estimate = estimate(before, &after, old, change);
     if !Judge::new(&after).links_bind() {
         let moves = (GLIMPSE_PER_HOST * after.hosts.len() as u64).min(GLIMPSE_MAX);
-        estimate = estimate.max(survive::glimpse(&after, &left, moves, seed));
+        let found = survive::glimpse(&after, &left, moves, seed);
+        let reached = found.map_or(0.0, |it| Judge::new(&after).value(&it));
+        estimate = estimate.max(reached);
     }
     replan_for(after, &left, AIM_SHARE * estimate, seed)
 }

@@ -6,7 +6,7 @@ use thalweg_wire::LayerRange;
 use super::stages::loads;
 use crate::flow::Judge;
 use crate::instance::{Instance, Placement};
-use crate::survive::neighbour;
+use crate::survive::{self, neighbour};
 
 /// Temperatures at the ends of a round, in layer loads.
 const TEMPERATURE: (f64, f64) = (1.5, 0.1);
@@ -16,6 +16,9 @@ const SHORTFALL_WORTH: (f64, f64) = (10.0, 2000.0);
 
 /// Rounds; each begins with what hosts hold now or with the best so far.
 const ROUNDS: u64 = 6;
+
+/// Rounds from a placement made anew, if none of the others found anything.
+const ROUNDS_BACK: u64 = 3;
 
 /// Flows computed at most where links may bind, for each host and round, divided by the hosts'
 /// number once more for large clusters.
@@ -45,6 +48,15 @@ pub fn fewest_loads(
         walk.restart(round % 2 == 1);
         walk.run(&free, moves / ROUNDS, rng);
     }
+    if walk.best.is_none() && !fixed.contains(&true) {
+        // Nothing near does: from a placement made anew back towards what hosts hold.
+        walk.now = survive::glimpse(instance, old, moves, rng.u64(..)).unwrap_or(old.clone());
+        walk.recount();
+        for _ in 0..ROUNDS_BACK {
+            walk.restart(true);
+            walk.run(&free, moves / ROUNDS, rng);
+        }
+    }
     let mut judge = Judge::new(instance);
     if judge.links_bind() {
         return exact(&mut judge, instance, old, &free, goal, walk.best.map(|it| it.1), rng);
@@ -62,7 +74,9 @@ struct Walk<'a> {
     /// Sum over layers of what is missing, as shares of the goal.
     short: f64,
     loads: u32,
-    /// Hosts that differ from `old`, for moves back.
+    /// What the hosts changed last held before.
+    undo: Vec<(usize, Option<LayerRange>)>,
+    /// The fewest loads that reach the goal.
     best: Option<(u32, Placement)>,
 }
 
@@ -71,8 +85,17 @@ const NO_SHORTFALL: f64 = 1e-12;
 
 impl<'a> Walk<'a> {
     fn new(instance: &'a Instance, old: &'a Placement, goal: f64) -> Self {
-        let coverage = Vec::new();
-        Self { instance, old, goal, now: old.clone(), coverage, short: 0.0, loads: 0, best: None }
+        Self {
+            instance,
+            old,
+            goal,
+            now: old.clone(),
+            coverage: Vec::new(),
+            short: 0.0,
+            loads: 0,
+            undo: Vec::new(),
+            best: None,
+        }
     }
 
     fn restart(&mut self, from_best: bool) {
@@ -93,16 +116,58 @@ impl<'a> Walk<'a> {
             if count % 65_536 == 0 {
                 self.recount();
             }
-            let host = free[rng.usize(0..free.len())];
-            let Some(to) = self.propose(host, rng) else { continue };
-            let from = self.now[host];
             let (short, loads) = (self.short, self.loads);
-            self.place(host, to);
+            self.undo.clear();
+            self.change(free, rng);
             let uphill = f64::from(self.loads) - f64::from(loads) + worth * (self.short - short);
             if uphill <= 0.0 || rng.f64() < (-uphill / temperature).exp() {
                 self.note();
             } else {
-                self.place(host, from);
+                while let Some((host, from)) = self.undo.pop() {
+                    self.place(host, from);
+                }
+            }
+        }
+    }
+
+    /// Changes one host; or some one after the other, each filling what the last one left; or two
+    /// neighbours that share a border.
+    fn change(&mut self, free: &[usize], rng: &mut Rng) {
+        let host = free[rng.usize(0..free.len())];
+        let hosts = match rng.u8(0..8) {
+            0 => return self.shift_border(host, free, rng),
+            1..5 => 1,
+            5..7 => 2,
+            _ => 3,
+        };
+        let mut host = host;
+        for _ in 0..hosts {
+            if let Some(to) = self.propose(host, rng) {
+                self.undo.push((host, self.now[host]));
+                self.place(host, to);
+            }
+            host = free[rng.usize(0..free.len())];
+        }
+    }
+
+    fn shift_border(&mut self, host: usize, free: &[usize], rng: &mut Rng) {
+        let Some(near) = self.now[host] else { return };
+        let begin = rng.usize(0..free.len());
+        let others = (0..free.len()).map(|it| free[(begin + it) % free.len()]);
+        let follows = |it: &usize| self.now[*it].is_some_and(|it| it.first() == near.end());
+        let Some(other) = others.into_iter().find(follows) else { return };
+        let Some(far) = self.now[other] else { return };
+        let border = if rng.bool() { near.end() + 1 } else { near.end() - 1 };
+        let (Ok(near), Ok(far)) =
+            (LayerRange::new(near.first(), border), LayerRange::new(border, far.end()))
+        else {
+            return;
+        };
+        let fits = |host: usize, range: LayerRange| self.instance.rate(host, range) > 0.0;
+        if fits(host, near) && fits(other, far) {
+            for (host, to) in [(host, near), (other, far)] {
+                self.undo.push((host, self.now[host]));
+                self.place(host, Some(to));
             }
         }
     }

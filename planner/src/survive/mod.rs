@@ -105,8 +105,13 @@ pub fn search(
     anneal.best.map(|placement| Found::new(placement))
 }
 
-/// What a short search from `start` reaches, in tokens/s, links left out. Cheap next to [`search`].
-pub(crate) fn glimpse(instance: &Instance, start: &Placement, moves: u64, seed: u64) -> f64 {
+/// What a short search from `start` finds, links left out. Cheap next to [`search`].
+pub(crate) fn glimpse(
+    instance: &Instance,
+    start: &Placement,
+    moves: u64,
+    seed: u64,
+) -> Option<Placement> {
     let mut rng = Rng::with_seed(seed);
     let mut anneal = Anneal::new(instance, 0.0, Some(start), &mut rng);
     let target = first_target(instance, 0.0).max(anneal.reached());
@@ -115,7 +120,7 @@ pub(crate) fn glimpse(instance: &Instance, start: &Placement, moves: u64, seed: 
         let target = anneal.best_flow().max(0.1 * target) * STEPS_UP[0];
         anneal.run(target, moves / 2, &mut rng);
     }
-    anneal.best_flow()
+    anneal.best
 }
 
 /// What all hosts could reach together if layers had no borders: a flow to ask for at first. Every
