@@ -100,9 +100,9 @@ pub fn search(
     if judge.links_bind() {
         let best =
             Exact::new(&mut judge, instance, alpha).improve(&anneal.best, start, seed, watch);
-        return best.map(|placement| Found::new(placement));
+        return best.map(Found::new);
     }
-    anneal.best.map(|placement| Found::new(placement))
+    anneal.best.map(Found::new)
 }
 
 /// What a short search from `start` finds, links left out. Cheap next to [`search`].
