@@ -67,8 +67,10 @@ struct Undo {
 impl<'a> Chain<'a> {
     /// Lines up `regions`, with room for `target` tokens/s. `None` if no host has room.
     pub fn new(instance: &'a Instance, regions: &[usize], target: f64) -> Option<Self> {
-        let room: Vec<u32> =
-            regions.iter().map(|&it| groups::layers_at(instance, &[it], target) as u32).collect();
+        let room: Vec<u32> = regions
+            .iter()
+            .map(|&it| groups::layers_at(instance, &[it], target).ceil() as u32)
+            .collect();
         let mut members = Vec::new();
         let mut blocks = vec![Vec::new(); regions.len()];
         for (block, &region) in regions.iter().enumerate() {

@@ -18,6 +18,7 @@ use fastrand::Rng;
 use crate::instance::{Instance, Network, Pairs, Placement};
 use crate::method::{Found, Progress, Watch};
 
+use crate::bound::network;
 use crate::flow::Judge;
 use chain::Chain;
 
@@ -31,12 +32,12 @@ const MOVES_MAX: u32 = 4_000_000;
 const RUNS_OF_CHAIN: u32 = 400;
 /// Runs for a region of its own, where links do not bind.
 const RUNS_OF_REGION: u32 = 12;
-/// How far above the best flow the next run aims, as shares of what is left to the estimate.
-const AIMS: [f64; 4] = [0.02, 0.1, 0.2, 0.3];
-/// Where the first run aims, as a share of the estimate.
+/// How far above the best flow the next run aims, as shares of what is left to the limit.
+const AIMS: [f64; 3] = [0.3, 0.6, 1.0];
+/// Where the first run aims, as a share of the limit.
 const AIM_FIRST: f64 = 0.75;
-/// A flow this close to the estimate ends the search.
-const CLOSE: f64 = 1.0 - 1e-9;
+/// A flow this close to the limit ends the search.
+const CLOSE: f64 = 1.0 - 1e-4;
 
 /// Searches for a placement, region by region. `None` if none with a positive flow was found.
 ///
@@ -80,7 +81,7 @@ struct Search<'a> {
     /// Orders of the regions to try, with the best flow seen in each.
     orders: Vec<(Vec<usize>, f64)>,
     /// No flow is above this.
-    estimate: f64,
+    limit: f64,
     runs: u32,
     moves: u64,
     flow: f64,
@@ -94,7 +95,7 @@ impl<'a> Search<'a> {
             instance,
             judge: Judge::new(instance),
             links: Judge::new(unshared),
-            estimate: groups::estimate(instance, &regions),
+            limit: limit(instance, &regions),
             orders: orders(regions, &mut rng),
             rng,
             runs: 0,
@@ -108,13 +109,13 @@ impl<'a> Search<'a> {
     fn run(&mut self) -> bool {
         let chained = self.orders.first().is_some_and(|it| it.0.len() > 1);
         let runs_max = if chained { RUNS_OF_CHAIN } else { RUNS_OF_REGION };
-        if self.runs == runs_max || self.flow >= self.estimate * CLOSE {
+        if self.runs == runs_max || self.flow >= self.limit * CLOSE {
             return false;
         }
         let order = self.next_order();
         self.runs += 1;
         let aim = AIMS[self.rng.usize(..AIMS.len())];
-        let target = (self.flow + (self.estimate - self.flow) * aim).max(self.estimate * AIM_FIRST);
+        let target = (self.flow + (self.limit - self.flow) * aim).max(self.limit * AIM_FIRST);
         let Some(chain) = Chain::new(self.instance, &self.orders[order].0, target) else {
             return true;
         };
@@ -150,6 +151,12 @@ impl<'a> Search<'a> {
         let flow = |at: &usize| self.orders[*at].1;
         (0..count).max_by(|a, b| flow(a).total_cmp(&flow(b))).unwrap_or(0)
     }
+}
+
+/// What hosts and links allow at most.
+fn limit(instance: &Instance, regions: &[usize]) -> f64 {
+    let estimate = groups::estimate(instance, regions);
+    network::prove(instance, estimate).map_or(estimate, |it| it.value)
 }
 
 /// Orders of `regions`: all of them if they are few, else random ones.
