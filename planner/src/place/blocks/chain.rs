@@ -105,15 +105,16 @@ impl<'a> Chain<'a> {
     }
 
     /// Anneals towards `target` for so many moves. `seen` gets each state that promises more than
-    /// the best flow so far, with its limit, and returns that flow and the state's own.
+    /// the best flow so far, with its limit, and returns that flow and the state's own, or `None` to
+    /// end.
     pub fn anneal(
         &self,
         state: &mut State,
         (target, moves): (f64, u32),
         rng: &mut Rng,
-        seen: &mut dyn FnMut(&State, f64) -> (f64, f64),
+        seen: &mut dyn FnMut(&State, f64) -> Option<(f64, f64)>,
     ) {
-        let (mut floor, _) = seen(state, state.energy(target).1);
+        let Some((mut floor, _)) = seen(state, state.energy(target).1) else { return };
         let mut energy = f64::INFINITY;
         let cooling = (TEMPERATURE_LAST / TEMPERATURE_FIRST).ln() / f64::from(moves.max(1));
         let mut undo = Undo::default();
@@ -126,7 +127,8 @@ impl<'a> Chain<'a> {
             // is what the last, cold moves raise.
             let mut value = 0.0;
             if next <= luck && limit > floor {
-                (floor, value) = seen(state, limit);
+                let Some(flows) = seen(state, limit) else { return };
+                (floor, value) = flows;
             }
             next += shortfall(value, target);
             if next <= luck {

@@ -27,7 +27,7 @@ pub(super) fn split(instance: &Instance) -> Vec<Vec<usize>> {
 /// The two groups that gain most from joining, and what they are then worth. Groups that cannot
 /// hold the model join even if they still cannot, those with most room first.
 fn best_union(instance: &Instance, groups: &[(Vec<usize>, f64)]) -> Option<(usize, usize, f64)> {
-    let mut best: Option<((f64, f64), (usize, usize, f64))> = None;
+    let (mut best, mut top) = (None, (f64::NEG_INFINITY, 0.0));
     for (far, other) in groups.iter().enumerate() {
         for (near, one) in groups[..far].iter().enumerate() {
             let union = [one.0.as_slice(), other.0.as_slice()].concat();
@@ -37,12 +37,12 @@ fn best_union(instance: &Instance, groups: &[(Vec<usize>, f64)]) -> Option<(usiz
             let gain = worth - alone;
             let score = (gain, layers_at(instance, &union, f64::MIN_POSITIVE));
             let worthwhile = helpless || gain > GAIN_MIN * alone;
-            if worthwhile && best.is_none_or(|(top, _)| score > top) {
-                best = Some((score, (near, far, worth)));
+            if worthwhile && score > top {
+                (best, top) = (Some((near, far, worth)), score);
             }
         }
     }
-    best.map(|it| it.1)
+    best
 }
 
 /// The most tokens/s that `regions` could do together if links were no matter.

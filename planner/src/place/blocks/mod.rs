@@ -22,6 +22,9 @@ use crate::bound::network;
 use crate::flow::Judge;
 use chain::Chain;
 
+/// Exact flows in one run of annealing, times hosts, at most: with a thousand hosts a flow takes
+/// milliseconds.
+const EXACT_HOSTS_PER_RUN: u32 = 5_000_000;
 /// Orders of the regions of a chain that are tried, at most.
 const ORDERS_MAX: usize = 24;
 /// Moves of one run of annealing, for each host.
@@ -124,7 +127,9 @@ impl<'a> Search<'a> {
         let mut state = chain.start(&mut self.rng);
         let mut placement = vec![None; self.instance.hosts.len()];
         let mut best_here = self.orders[order].1;
+        let mut exact_left = EXACT_HOSTS_PER_RUN / hosts.max(1);
         chain.anneal(&mut state, (target, moves), &mut self.rng, &mut |state, limit| {
+            exact_left = exact_left.checked_sub(1)?;
             chain.write(state, &mut placement);
             let mut value = self.links.value(&placement).min(limit);
             if value > self.flow {
@@ -135,7 +140,7 @@ impl<'a> Search<'a> {
                 self.flow = value;
                 self.best.clone_from(&placement);
             }
-            (self.flow, value)
+            Some((self.flow, value))
         });
         self.orders[order].1 = best_here;
         self.moves += u64::from(moves);
