@@ -8,4 +8,5 @@ pub mod client;
 pub mod demo;
 pub mod join;
 pub mod models;
+pub mod plan;
 pub mod status;

@@ -1,0 +1,119 @@
+//! Why there is no plan: which layers, how much memory, which policy.
+
+use thalweg_planner::cluster::Resolved;
+use thalweg_planner::flow;
+use thalweg_planner::instance::Instance;
+use thalweg_wire::LayerRange;
+
+use crate::cli::advice::Advice;
+
+/// Refuses what needs no search to see.
+///
+/// # Errors
+///
+/// If no placement can carry anything.
+pub(super) fn refuse(resolved: &Resolved) -> Result<(), Advice> {
+    match reason(resolved) {
+        Some((why, next)) => Err(infeasible(resolved, &why).hint(next)),
+        None => Ok(()),
+    }
+}
+
+/// A search that found nothing, although nothing obvious is in the way.
+pub(super) fn none_found(resolved: &Resolved, method: &str) -> Advice {
+    let instance = &resolved.instance;
+    let held = instance.layers_held_max();
+    let why = format!(
+        "`{method}` found none; the hosts hold up to {held} layers, the model has {}",
+        instance.layers
+    );
+    let advice = infeasible(resolved, &why);
+    if flow::links_bind(instance) {
+        advice.hint("Links or policy may be in the way: check that regions reach each other.")
+    } else {
+        advice.hint("Try `--method coverage`, or more `--seconds`.")
+    }
+}
+
+/// No placement was found that survives.
+pub(super) fn fragile(alpha: f64) -> Advice {
+    Advice::plain(format!(
+        "no plan was found that keeps {:.0} % of its flow after the loss of any host",
+        alpha * 100.0
+    ))
+    .hint("Every layer must fit twice. Lower `--survive`, add hosts, or give more `--seconds`.")
+}
+
+fn infeasible(resolved: &Resolved, why: &str) -> Advice {
+    let advice = Advice::plain(format!("{} cannot be placed: {why}", resolved.model_name));
+    resolved.notes.iter().fold(advice, |advice, note| advice.hint(format!("Note: {note}.")))
+}
+
+/// The reason, and what to try.
+fn reason(resolved: &Resolved) -> Option<(String, String)> {
+    let instance = &resolved.instance;
+    let layers = u64::from(instance.layers);
+    if instance.hosts.is_empty() {
+        let next = "Allow its hosts in [policy], or add hosts.".to_owned();
+        return Some(("policy leaves no host for it".to_owned(), next));
+    }
+    let held = instance.layers_held_max();
+    if held < layers {
+        let missing = layers - held;
+        let why = format!(
+            "it has {layers} layers, all hosts together hold {held}; layers {held}-{} \
+             ({missing} of them, {:.1} GB of weights) fit nowhere",
+            layers - 1,
+            missing as f64 * instance.layer_bytes / 1e9,
+        );
+        return Some((why, "Add hosts or memory, or choose a smaller model.".to_owned()));
+    }
+    end(instance, End::First).or_else(|| end(instance, End::Last))
+}
+
+#[derive(Clone, Copy)]
+enum End {
+    First,
+    Last,
+}
+
+/// Whether some host may hold the layer at this end, can, and is linked to the gateways.
+fn end(instance: &Instance, end: End) -> Option<(String, String)> {
+    let network = &instance.network;
+    let (name, layer, key, wires) = match end {
+        End::First => ("first", 0, "first_stage_hosts", &network.enter),
+        End::Last => {
+            ("last", instance.layers.saturating_sub(1), "last_stage_hosts", &network.leave)
+        }
+    };
+    let allowed = |host: &usize| match end {
+        End::First => instance.hosts[*host].may_be_first,
+        End::Last => instance.hosts[*host].may_be_last,
+    };
+    let fits = |host: &usize| {
+        let most = instance.class(*host).rates.count_max().min(instance.layers);
+        (1..=most).any(|count| {
+            let first = match end {
+                End::First => 0,
+                End::Last => instance.layers - count,
+            };
+            let range = LayerRange::new(first, first + count);
+            range.is_ok_and(|it| instance.rate(*host, it) > 0.0)
+        })
+    };
+    let linked = |host: &usize| wires.get(*host).is_some_and(Option::is_some);
+    let hosts = || 0..instance.hosts.len();
+    if !hosts().any(|it| allowed(&it)) {
+        let why = format!("policy lets no host hold the {name} layer, layer {layer}");
+        return Some((why, format!("Name hosts of this cluster in policy.{key}.")));
+    }
+    if !hosts().any(|it| fits(&it)) {
+        let why = format!("layer {layer} fits on no host that policy lets hold the {name} layer");
+        return Some((why, format!("Add hosts with more memory to policy.{key}.")));
+    }
+    if !hosts().any(|it| fits(&it) && linked(&it)) {
+        let why = format!("no host that can hold layer {layer} has a link to the gateway");
+        return Some((why, "Set network.gateway, or a link of such a host to \"gateway\".".into()));
+    }
+    None
+}
