@@ -9,6 +9,8 @@ use fastrand::Rng;
 
 use super::ground::{Ground, Seat};
 use super::moves::{Change, Starts};
+use crate::flow::Judge;
+use crate::instance::Instance;
 
 /// Moves between two exact recounts; what sums and differences leave behind stays negligible.
 const MOVES_PER_RECOUNT: u64 = 1 << 16;
@@ -20,6 +22,8 @@ const GAIN_MIN: f64 = 1e-9;
 /// A placement under change, and the best one met.
 pub(super) struct Anneal<'a> {
     ground: &'a Ground,
+    /// Values placements whose flow may be below their coverage.
+    judge: Option<Judge<'a>>,
     seats: Vec<Seat>,
     starts: Starts,
     /// Coverage of each layer, as a fraction of the target.
@@ -53,9 +57,11 @@ impl Heat {
 
 impl<'a> Anneal<'a> {
     /// Begins at `seats`, one for each host.
-    pub fn new(ground: &'a Ground, seats: Vec<Seat>, target: f64) -> Self {
+    pub fn new(instance: &'a Instance, ground: &'a Ground, seats: Vec<Seat>, target: f64) -> Self {
+        let judge = Judge::new(instance);
         let mut anneal = Self {
             ground,
+            judge: judge.links_bind().then_some(judge),
             starts: Starts::new(ground, &seats),
             best_seats: seats.clone(),
             seats,
@@ -68,10 +74,15 @@ impl<'a> Anneal<'a> {
         anneal
     }
 
-    /// Aims at another flow, from here on.
-    pub fn aim(&mut self, target: f64) {
-        self.target = target;
+    /// Aims from here on at the best flow met plus a fraction of what is left to `bound`.
+    pub fn aim_between(&mut self, bound: f64, fraction: f64) {
+        self.target = self.best + (bound - self.best) * fraction;
         self.recount();
+    }
+
+    /// Whether the target is reached.
+    pub fn is_there(&self) -> bool {
+        self.best >= self.target
     }
 
     /// Makes up to [`MOVES_PER_RECOUNT`] moves and returns how many.
@@ -92,7 +103,7 @@ impl<'a> Anneal<'a> {
         moves
     }
 
-    /// Least coverage of the best placement met, in tokens/s.
+    /// Flow of the best placement met, in tokens/s.
     pub fn best(&self) -> f64 {
         self.best
     }
@@ -167,8 +178,15 @@ impl<'a> Anneal<'a> {
             return;
         }
         let least = self.target * self.cover.iter().copied().fold(f64::INFINITY, f64::min);
-        if least > self.best * (1.0 + GAIN_MIN) {
-            self.best = least;
+        if least <= self.best * (1.0 + GAIN_MIN) {
+            return;
+        }
+        let flow = match &mut self.judge {
+            Some(judge) => judge.value(&self.ground.placement(&self.seats)).min(least),
+            None => least,
+        };
+        if flow > self.best * (1.0 + GAIN_MIN) {
+            self.best = flow;
             self.best_seats.clone_from(&self.seats);
         }
     }

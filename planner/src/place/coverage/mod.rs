@@ -1,12 +1,15 @@
 //! The default method: coverage by annealing, with the configuration bound as its goal.
 //!
-//! Rounds of annealing aim between the best flow found and the bound. Where that leaves a gap, the
-//! next round aims elsewhere. All limits count moves, so that the same seed gives the same plan.
+//! Without binding links the full-charge flow of a placement is its least coverage. Rounds of
+//! annealing aim between the best flow found and the bound; where they leave a gap, the next round
+//! aims elsewhere. Thin links between regions that can each hold the model leave every region a
+//! problem of its own. All limits count moves, so that the same seed gives the same plan.
 
 mod anneal;
 mod greedy;
 mod ground;
 mod moves;
+mod regions;
 #[cfg(test)]
 mod tests;
 
@@ -16,19 +19,24 @@ use crate::Charge;
 use crate::bound::{self, work};
 use crate::instance::{Instance, Placement};
 use crate::method::{Found, Method, Progress, Watch};
+use crate::place::blocks;
 use anneal::{Anneal, Heat};
-use ground::Ground;
+use ground::{Ground, Seat};
 
-/// Where a round starts: one wholly uncovered layer costs 1.
+/// Moves in all, and how many more for each host.
+const MOVES: u64 = 40_000_000;
+const MOVES_PER_HOST: u64 = 100_000;
+/// Rounds take these shares of the moves.
+const ROUND_SHARES: [f64; 8] = [0.04, 0.06, 0.1, 0.1, 0.1, 0.2, 0.2, 0.2];
+/// The first round aims at this fraction of the bound.
+const AIM_FIRST: f64 = 0.98;
+/// The others aim at the best so far plus these fractions of what is left to the bound.
+const AIMS: [f64; 4] = [0.5, 0.25, 0.75, 0.1];
+/// Where a round starts, if a typical host gave all the flow by itself; the penalty of a move grows
+/// with the square of what the host gives.
 const TEMPERATURE_FIRST: f64 = 0.2;
 /// Where it ends, as a fraction of where it starts.
-const COOLING: f64 = 1e-4;
-/// Moves of the rounds; later rounds are as long as the last.
-const ROUND_MOVES: [u64; 4] = [2_000_000, 5_000_000, 10_000_000, 20_000_000];
-/// Rounds at most.
-const ROUNDS_MAX: usize = 8;
-/// Where a round aims: at the best so far plus these fractions of the distance to the bound.
-const AIMS: [f64; 4] = [0.5, 0.25, 0.1, 0.75];
+const COOLING: f64 = 1e-3;
 /// A placement this close to the bound is good enough to stop.
 const GAP: f64 = 1e-4;
 
@@ -43,37 +51,91 @@ impl Method for Coverage {
 
     fn place(&self, instance: &Instance, seed: u64, watch: &mut Watch<'_>) -> Option<Found> {
         let bound = bound::prove(instance, Charge::Full).value;
-        let placement = search(instance, bound, seed, watch)?;
-        Some(Found { bound: Some(bound), ..Found::new(placement) })
+        let Some(parts) = regions::parts(instance) else {
+            let mut watch_blocks = |it: Progress| watch(Progress { bound, ..it });
+            let found = blocks::search(instance, seed, &mut watch_blocks)?;
+            return Some(Found { bound: Some(bound), ..found });
+        };
+        let moves = moves_max(instance) / parts.len() as u64;
+        let mut placement = vec![None; instance.hosts.len()];
+        let (mut flow, mut done) = (0.0, 0);
+        for part in &parts {
+            let mut watch_part = |it: Progress| {
+                watch(Progress { flow: flow + it.flow, bound, moves: done + it.moves })
+            };
+            let Some(best) = search(&part.instance, moves, seed, &mut watch_part) else { continue };
+            for (&host, range) in part.hosts.iter().zip(best.placement) {
+                placement[host] = range;
+            }
+            flow += best.flow;
+            done += best.moves;
+        }
+        (flow > 0.0).then(|| Found { bound: Some(bound), ..Found::new(placement) })
     }
 }
 
-/// Anneals until the best flow is close to `bound`, or all rounds are over.
-fn search(instance: &Instance, bound: f64, seed: u64, watch: &mut Watch<'_>) -> Option<Placement> {
+fn moves_max(instance: &Instance) -> u64 {
+    MOVES + MOVES_PER_HOST * instance.hosts.len() as u64
+}
+
+/// What a search came to.
+struct Best {
+    placement: Placement,
+    flow: f64,
+    moves: u64,
+}
+
+/// Anneals until the best flow is close to the bound, or all moves are made.
+fn search(instance: &Instance, moves_max: u64, seed: u64, watch: &mut Watch<'_>) -> Option<Best> {
+    let bound = bound::prove(instance, Charge::Full).value;
     let ground = Ground::new(instance);
-    let mut rng = Rng::with_seed(seed);
-    let price = match work::prove(instance).reason {
-        bound::Reason::Work { price } => price,
-        _ => 0.0,
-    };
-    let seats = greedy::fill(&ground, price);
-    if bound <= 0.0 || seats.iter().all(|it| it.count == 0) {
+    let seats = greedy::fill(&ground, price(instance));
+    let share = share(&ground, &seats, bound);
+    if bound <= 0.0 || share <= 0.0 {
         return None;
     }
-    let mut anneal = Anneal::new(&ground, seats, bound);
+    let mut rng = Rng::with_seed(seed);
+    let mut anneal = Anneal::new(instance, &ground, seats, bound * AIM_FIRST);
     let mut moves = 0;
-    'rounds: for round in 0..ROUNDS_MAX {
-        let best = anneal.best();
-        anneal.aim(best + (bound - best) * AIMS[round % AIMS.len()]);
-        let length = ROUND_MOVES[round.min(ROUND_MOVES.len() - 1)];
-        let mut heat = Heat::new(TEMPERATURE_FIRST, TEMPERATURE_FIRST * COOLING, length);
+    'rounds: for (round, length) in
+        ROUND_SHARES.iter().map(|it| (it * moves_max as f64) as u64).enumerate()
+    {
+        let aim = AIMS[round % AIMS.len()];
+        if round > 0 {
+            anneal.aim_between(bound, aim);
+        }
+        let first = TEMPERATURE_FIRST * share * share;
+        let mut heat = Heat::new(first, first * COOLING, length);
         while !heat.is_cold() {
             moves += anneal.run(&mut heat, &mut rng);
+            if anneal.is_there() {
+                anneal.aim_between(bound, aim);
+            }
             let progress = Progress { flow: anneal.best(), bound, moves };
-            if anneal.best() >= bound * (1.0 - GAP) || watch(progress).is_break() {
+            if watch(progress).is_break() || anneal.best() >= bound * (1.0 - GAP) {
                 break 'rounds;
             }
         }
     }
-    (anneal.best() > 0.0).then(|| ground.placement(anneal.best_seats()))
+    let placement = ground.placement(anneal.best_seats());
+    (anneal.best() > 0.0).then(|| Best { placement, flow: anneal.best(), moves })
+}
+
+/// What holding a layer more is worth, so that the hosts hold the model at all.
+fn price(instance: &Instance) -> f64 {
+    match work::prove(instance).reason {
+        bound::Reason::Work { price } => price,
+        _ => 0.0,
+    }
+}
+
+/// What a host gives, as a fraction of the bound, on average over those that have a seat.
+fn share(ground: &Ground, seats: &[Seat], bound: f64) -> f64 {
+    let rates: Vec<f64> = seats
+        .iter()
+        .enumerate()
+        .filter(|it| it.1.count > 0)
+        .map(|(host, seat)| (ground.rate(host, *seat) / bound).min(1.0))
+        .collect();
+    if rates.is_empty() { 0.0 } else { rates.iter().sum::<f64>() / rates.len() as f64 }
 }
