@@ -28,13 +28,13 @@ const SECONDS_MAX: f64 = 604_800.0;
 
 /// Plan where a model's layers go, and prove how good the plan is
 #[derive(Clone, Debug, Args)]
-#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct PlanArgs {
     #[command(subcommand)]
     what: Option<What>,
 
     #[command(flatten)]
-    make: Option<MakeArgs>,
+    make: MakeArgs,
 }
 
 #[derive(Clone, Debug, Subcommand)]
@@ -47,7 +47,7 @@ enum What {
 struct MakeArgs {
     /// Cluster file; `examples/clusters/README.md` describes every key
     #[arg(value_name = "CLUSTER.toml")]
-    file: PathBuf,
+    file: Option<PathBuf>,
 
     #[command(flatten)]
     problem: ProblemArgs,
@@ -147,24 +147,23 @@ struct Planned {
 ///
 /// An [`Advice`] when a file cannot be used, no placement exists, or a plan does not hold.
 pub fn run(args: &PlanArgs, stdout: &mut impl Write) -> Result<(), Advice> {
-    match (&args.what, &args.make) {
+    match (&args.what, &args.make.file) {
         (Some(What::Compare(args)), _) => compare::run(args, stdout),
         (Some(What::Verify(args)), _) => verify::run(args, stdout),
-        (None, Some(args)) => make(args, stdout),
+        (None, Some(file)) => make(file, &args.make, stdout),
         (None, None) => Err(Advice::plain("no cluster file is given")
             .hint("Try `thalweg plan examples/clusters/single24.toml`.")),
     }
 }
 
-fn make(args: &MakeArgs, stdout: &mut impl Write) -> Result<(), Advice> {
+fn make(file: &Path, args: &MakeArgs, stdout: &mut impl Write) -> Result<(), Advice> {
     if args.objective != Objective::Throughput {
         return Err(Advice::plain("only the objective `throughput` is there yet")
             .hint("Leave `--objective` out."));
     }
-    let resolved = resolve(&args.file, &args.problem)?;
+    let resolved = resolve(file, &args.problem)?;
     let interrupt = Interrupt::watched();
-    let planned =
-        plan(&args.problem, &args.file, &resolved, &args.method, args.survive, &interrupt)?;
+    let planned = plan(&args.problem, file, &resolved, &args.method, args.survive, &interrupt)?;
     if let Some(path) = &args.svg {
         fs::write(path, svg::draw(&planned.report, &resolved.instance)).map_err(|error| {
             Advice::new(format!("cannot write the picture to {}", path.display()), error)
