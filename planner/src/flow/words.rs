@@ -30,21 +30,28 @@ pub struct Bottleneck {
     pub hosts: Vec<String>,
     /// Links and shared capacities that limit, by name.
     pub links: Vec<String>,
-    /// The host that would add most, if any adds something.
-    pub addition: Option<Addition>,
+    /// What one more host would bring.
+    pub addition: Addition,
 }
 
-/// One more host.
+/// What one more host would bring.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Addition {
-    /// Machine type.
-    pub machine: String,
-    /// Region.
-    pub region: String,
-    /// What it would hold.
-    pub layers: LayerRange,
-    /// Share of the flow that it adds.
-    pub gain: f64,
+pub enum Addition {
+    /// Not known: on large clusters whose links bind it would take too long to find out.
+    Untried,
+    /// Nothing, whatever its type and region.
+    Nothing,
+    /// The host that would add most.
+    Host {
+        /// Machine type.
+        machine: String,
+        /// Region.
+        region: String,
+        /// What it would hold.
+        layers: LayerRange,
+        /// Share of the flow that it adds.
+        gain: f64,
+    },
 }
 
 /// Says what holds `flow`, a maximum flow of `placement`, back.
@@ -110,19 +117,16 @@ fn grouped(instance: &Instance, hosts: &[usize]) -> Vec<String> {
 }
 
 /// Finds the kind of host, a twin of one that is there, that would add most.
-fn addition(instance: &Instance, placement: &[Option<LayerRange>], flow: f64) -> Option<Addition> {
-    if flow <= 0.0 {
-        return None;
-    }
+fn addition(instance: &Instance, placement: &[Option<LayerRange>], flow: f64) -> Addition {
     let bound = links_bind(instance);
-    if bound && instance.hosts.len() > EXACT_HOSTS_MAX {
-        return None;
+    if flow <= 0.0 || (bound && instance.hosts.len() > EXACT_HOSTS_MAX) {
+        return Addition::Untried;
     }
     let mut kinds: BTreeMap<(usize, usize), usize> = BTreeMap::new();
     for (at, host) in instance.hosts.iter().enumerate() {
         kinds.entry((host.class, host.region)).or_insert(at);
     }
-    let mut best: Option<Addition> = None;
+    let (mut best, mut most) = (Addition::Nothing, GAIN_MIN);
     for &twin in kinds.values() {
         let gained = if bound {
             by_flow(instance, placement, twin)
@@ -131,11 +135,11 @@ fn addition(instance: &Instance, placement: &[Option<LayerRange>], flow: f64) ->
         };
         let Some((layers, reached)) = gained else { continue };
         let gain = reached / flow - 1.0;
-        if gain > best.as_ref().map_or(GAIN_MIN, |it| it.gain) {
-            let host = &instance.hosts[twin];
+        if gain > most {
+            most = gain;
             let machine = instance.class(twin).name.clone();
-            let region = instance.regions[host.region].clone();
-            best = Some(Addition { machine, region, layers, gain });
+            let region = instance.regions[instance.hosts[twin].region].clone();
+            best = Addition::Host { machine, region, layers, gain };
         }
     }
     best
@@ -246,19 +250,20 @@ impl fmt::Display for Bottleneck {
         if limits.is_empty() {
             return f.write_str("nothing limits the plan: it carries nothing");
         }
-        write!(f, "{} limit the plan; ", limits.join(", "))?;
+        write!(f, "{} limit the plan", limits.join(", "))?;
         match &self.addition {
-            Some(it) => {
-                let (from, to) = (it.layers.first(), it.layers.end() - 1);
-                let percent = it.gain * 100.0;
-                let (machine, region) = (&it.machine, &it.region);
+            Addition::Host { machine, region, layers, gain } => {
+                let (from, to, percent) = (layers.first(), layers.end() - 1, gain * 100.0);
                 write!(
                     f,
-                    "one more {machine} in {region} on layers {from}-{to} adds {percent:.1} %"
+                    "; one more {machine} in {region} on layers {from}-{to} adds {percent:.1} %"
                 )
             }
-            None if tight > 1 => write!(f, "one more host adds nothing, {tight} layers are tight"),
-            None => f.write_str("one more host adds nothing"),
+            Addition::Nothing if tight > 1 => {
+                write!(f, "; one more host adds nothing, {tight} layers are tight")
+            }
+            Addition::Nothing => f.write_str("; one more host adds nothing"),
+            Addition::Untried => Ok(()),
         }
     }
 }

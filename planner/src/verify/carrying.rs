@@ -64,7 +64,9 @@ pub(super) fn check(
             None => entered += rate,
         }
     }
-    if !((entered - report.flow).abs() <= TOLERANCE * report.flow) {
+    // A claim that is no number is carried by nothing.
+    let carried = (entered - report.flow).abs() <= TOLERANCE * report.flow;
+    if !carried {
         findings.push(Finding::Value { claimed: report.flow, carried: entered });
     }
     hosts(report.charge.into(), instance, placement, &passages, findings);

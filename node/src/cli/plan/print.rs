@@ -53,7 +53,7 @@ fn head(resolved: &Resolved, report: &Report) -> String {
     );
     line(&mut text, format_args!("limit   {bottleneck}"));
     if let Some(loss) = &report.worst_loss {
-        let share = loss.share * 100.0;
+        let share = (loss.share * 100.0).max(0.0);
         line(&mut text, format_args!("loss    without {} {share:.0} % of it is left", loss.host));
     }
     line(&mut text, format_args!("depth   {depth:.1} hosts per token; found in {seconds:.1} s"));

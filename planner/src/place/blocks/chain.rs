@@ -24,6 +24,10 @@ const TEMPERATURE_LAST: f64 = 2e-5;
 /// Moves after which sums are made anew, so that rounding cannot add up.
 const MOVES_PER_REFRESH: u32 = 4096;
 
+/// Gets a state that promises more than the best flow so far, with its limit; returns that flow and
+/// the state's own, or `None` to end.
+pub type Seen<'a> = dyn FnMut(&State, f64) -> Option<(f64, f64)> + 'a;
+
 /// Regions one behind the other, each with its hosts and the layers they may hold.
 pub(super) struct Chain<'a> {
     instance: &'a Instance,
@@ -104,15 +108,13 @@ impl<'a> Chain<'a> {
         state
     }
 
-    /// Anneals towards `target` for so many moves. `seen` gets each state that promises more than
-    /// the best flow so far, with its limit, and returns that flow and the state's own, or `None` to
-    /// end.
+    /// Anneals towards `target` for so many moves.
     pub fn anneal(
         &self,
         state: &mut State,
         (target, moves): (f64, u32),
         rng: &mut Rng,
-        seen: &mut dyn FnMut(&State, f64) -> Option<(f64, f64)>,
+        seen: &mut Seen<'_>,
     ) {
         let Some((mut floor, _)) = seen(state, state.energy(target).1) else { return };
         let mut energy = f64::INFINITY;
