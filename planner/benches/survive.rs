@@ -42,7 +42,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             } else {
                 start.clone()
             };
-            let Some(placement) = found else {
+            let Some(placement) = found.filter(|it| flow::value(&instance, it) > 0.0) else {
                 println!("{cluster},{alpha},none,,,{:.1}", began.elapsed().as_secs_f64());
                 continue;
             };

@@ -75,7 +75,9 @@ pub fn search(
     watch: &mut Watch<'_>,
 ) -> Option<Found> {
     let hosts = instance.hosts.len();
-    if hosts == 0 || instance.layers == 0 || !(0.0..=1.0).contains(&alpha) {
+    let copies = if alpha > 0.0 { 2 } else { 1 };
+    let fits = instance.layers_held_max() >= copies * u64::from(instance.layers);
+    if hosts == 0 || instance.layers == 0 || !fits || !(0.0..=1.0).contains(&alpha) {
         return None;
     }
     let mut rng = Rng::with_seed(seed);
@@ -178,7 +180,9 @@ fn worst_by(
             worst = Some((host, kept));
         }
     }
-    worst.map(|(host, flow_kept)| {
+    worst.map(|(host, kept)| {
+        // What differences of sums leave may be a hair below zero.
+        let flow_kept = kept.max(0.0);
         let share = if flow > 0.0 { flow_kept / flow } else { 0.0 };
         WorstLoss { host, flow_kept, share }
     })

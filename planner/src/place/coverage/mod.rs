@@ -25,7 +25,7 @@ use ground::{Ground, Seat};
 
 /// Moves in all, and how many more for each host.
 const MOVES: u64 = 40_000_000;
-const MOVES_PER_HOST: u64 = 100_000;
+const MOVES_PER_HOST: u64 = 500_000;
 /// Rounds take these shares of the moves.
 const ROUND_SHARES: [f64; 8] = [0.04, 0.06, 0.1, 0.1, 0.1, 0.2, 0.2, 0.2];
 /// The first round aims at this fraction of the bound.
