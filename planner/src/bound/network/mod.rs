@@ -9,7 +9,7 @@
 //! more than its link from the gateways and its rate allow.
 //!
 //! **Sides.** Divide the regions into two sides. Let `alone` limit what one side can do by itself
-//! ([`room`]). The layer that the far side covers worst is computed there for at most `alone(far)`
+//! (`room`). The layer that the far side covers worst is computed there for at most `alone(far)`
 //! tokens/s, hence on the near side for `F - alone(far)`; likewise some layer is computed on the
 //! far side for `F - alone(near)`. At least `F - alone(near) - alone(far)` tokens/s are in both,
 //! and all of them cross in the same direction, from the side of the lower layer to the other. So
@@ -43,7 +43,7 @@
 //! layer on single hosts, this is what forbids a flow above one link between regions.
 //!
 //! Prices come from a linear program that knows only some covers, the cheapest others from a
-//! knapsack on a grid on which rates are rounded up ([`thin`]). [`check`] shares none of it.
+//! knapsack on a grid on which rates are rounded up (`thin`). [`check`] shares none of it.
 
 mod checking;
 mod knapsack;

@@ -3,8 +3,8 @@
 //! Where a link between regions carries less than a host computes, almost every random placement
 //! crosses regions on one thin pair of hosts, and a search that knows only whole flows never gets
 //! away from there. So regions come first: those that can hold the model alone do so, the others
-//! are chained into groups ([`groups`]); in a chain each region has a block of layers, and hosts
-//! are annealed inside their region's block ([`chain`]). Where two blocks overlap by a few layers,
+//! are chained into groups (`groups`); in a chain each region has a block of layers, and hosts
+//! are annealed inside their region's block (`chain`). Where two blocks overlap by a few layers,
 //! several hosts of one region hand over to several of the next, which is how thin links carry
 //! more than one of them does.
 
