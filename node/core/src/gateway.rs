@@ -20,7 +20,7 @@ use thalweg_wire::{
 };
 
 use self::hosts::Hosts;
-use self::request::{Arrival, Request, Running, State, Waiting};
+use self::request::{Arrival, Asked, Request, Running, State, Waiting};
 use crate::machine::{Machine, Time};
 use crate::router::Router;
 
@@ -67,6 +67,10 @@ pub enum Event {
         prompt: Vec<u32>,
         /// How to sample, checked.
         sampling: Sampling,
+        /// Larger goes first; see [`Open::PRIORITY_DEFAULT`].
+        priority: u8,
+        /// Whose request it is; zero is nobody's.
+        tenant: u64,
     },
     /// The client left, or has what it needs.
     Cancel {
@@ -93,6 +97,8 @@ pub enum Event {
         kv_free_tokens: u64,
         /// Requests it works on.
         requests: u32,
+        /// Time until rows that arrive now would be computed, in microseconds.
+        queue_us: u64,
     },
 }
 
@@ -221,10 +227,12 @@ impl Gateway {
         assert!(self.waiting.iter().all(|ticket| self.requests.contains_key(ticket)));
     }
 
-    fn submit(&mut self, now: Time, ticket: u64, prompt: Vec<u32>, sampling: Sampling) {
-        match self.fit(&prompt, sampling) {
+    fn submit(&mut self, now: Time, ticket: u64, request: Asked) {
+        match self.fit(&request.prompt, request.sampling.clone()) {
             Ok(sampling) => {
-                let before = self.requests.insert(ticket, Request::new(now, prompt, sampling));
+                let arrived_us = self.wall_us(now);
+                let request = Request::new(now, arrived_us, Asked { sampling, ..request });
+                let before = self.requests.insert(ticket, request);
                 assert!(before.is_none(), "ticket {ticket} was used twice");
                 self.waiting.insert(ticket);
             }
@@ -234,6 +242,12 @@ impl Gateway {
         if self.waiting.len() > self.config.waiting_max && self.waiting.contains(&ticket) {
             self.reject(ticket);
         }
+    }
+
+    /// Time of day, in microseconds since 1970: machines count from the start of the process.
+    fn wall_us(&self, now: Time) -> u64 {
+        let since_start = u64::try_from(now.as_micros()).unwrap_or(u64::MAX);
+        self.config.incarnation.saturating_add(since_start)
     }
 
     /// Lowers `max_tokens` to what context and plan have room for, if that is anything.
@@ -275,6 +289,10 @@ impl Gateway {
                 route: route.clone(),
                 sampling: request.sampling.clone(),
                 prompt_tokens: request.prompt_tokens,
+                arrived_us: request.arrived_us,
+                priority: request.priority,
+                tenant: request.tenant,
+                cached_tokens: 0,
             };
             let to = route.first().host;
             request.state = State::Running(Running { route, since, heard_at: now });
@@ -429,8 +447,8 @@ impl Machine for Gateway {
 
     fn handle(&mut self, now: Time, event: Event) {
         match event {
-            Event::Submit { ticket, prompt, sampling } => {
-                self.submit(now, ticket, prompt, sampling);
+            Event::Submit { ticket, prompt, sampling, priority, tenant } => {
+                self.submit(now, ticket, Asked { prompt, sampling, priority, tenant });
             }
             Event::Cancel { ticket } => {
                 if self.requests.contains_key(&ticket) {

@@ -124,7 +124,15 @@ mod tests {
     fn plan(layers: u32, stages: &[(u64, u32, u32)], weights: &[(End, End, f64)]) -> Plan {
         let assign = |&(id, first, end)| {
             let layers = LayerRange::new(first, end).expect("not empty");
-            Assignment { host: HostId(id), layers, kv_tokens: 1024, batch_max: 8 }
+            Assignment {
+                host: HostId(id),
+                layers,
+                kv_tokens: 1024,
+                batch_max: 8,
+                chunk_tokens: 128,
+                step_us: 0,
+                requests_max: 0,
+            }
         };
         let weigh = |&(from, to, tokens_per_second)| Weight { from, to, tokens_per_second };
         Plan {

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes as Buffer;
 use thalweg_core::{gateway, liveness, stage};
-use thalweg_wire::{HostId, decode, encode};
+use thalweg_wire::{HostId, Open, decode, encode};
 use tokio::sync::Notify;
 
 use super::board::Board;
@@ -96,7 +96,13 @@ pub(super) fn gateway(network: &Arc<Network>) -> GatewayHandle {
             GatewayCommand::Submit { ticket, submission, events } => {
                 let Submission { prompt, sampling } = submission;
                 gateway.try_send(Entrust(Stream { ticket, events })).map_err(|_| Full)?;
-                let submit = gateway::Event::Submit { ticket, prompt, sampling };
+                let submit = gateway::Event::Submit {
+                    ticket,
+                    prompt,
+                    sampling,
+                    priority: Open::PRIORITY_DEFAULT,
+                    tenant: 0,
+                };
                 gateway.try_send(Deliver(submit)).map_err(|_| Full)
             }
             GatewayCommand::Cancel { ticket } => {

@@ -20,12 +20,25 @@ pub(super) struct Request {
     pub(super) tokens: Vec<u32>,
     pub(super) prompt_tokens: u32,
     pub(super) sampling: Sampling,
+    pub(super) priority: u8,
+    pub(super) tenant: u64,
+    /// When the client asked, in microseconds since 1970.
+    pub(super) arrived_us: u64,
     pub(super) attempt: Attempt,
     pub(super) state: State,
     /// Refusals since the last token.
     pub(super) refusals: u32,
     /// Routes that lost it since the last token.
     pub(super) losses: u32,
+}
+
+/// What a client asked for.
+#[derive(Debug)]
+pub(super) struct Asked {
+    pub(super) prompt: Vec<u32>,
+    pub(super) sampling: Sampling,
+    pub(super) priority: u8,
+    pub(super) tenant: u64,
 }
 
 #[derive(Debug)]
@@ -66,11 +79,15 @@ pub(super) enum Arrival {
 
 impl Request {
     /// Creates a request that waits since `now`.
-    pub(super) fn new(now: Time, prompt: Vec<u32>, sampling: Sampling) -> Self {
+    pub(super) fn new(now: Time, arrived_us: u64, asked: Asked) -> Self {
+        let Asked { prompt, sampling, priority, tenant } = asked;
         Self {
             prompt_tokens: u32::try_from(prompt.len()).expect("checked against the context"),
             tokens: prompt,
             sampling,
+            priority,
+            tenant,
+            arrived_us,
             attempt: Attempt(0),
             state: State::Waiting(Waiting { since: now, paused_until: None }),
             refusals: 0,

@@ -138,6 +138,10 @@ fn open(counter: u64, hops: &[(HostId, u32, u32)], prompt: u32, max_tokens: u32)
         route,
         sampling,
         prompt_tokens: prompt,
+        arrived_us: counter,
+        priority: Open::PRIORITY_DEFAULT,
+        tenant: 0,
+        cached_tokens: 0,
     };
     Event::Open { from, open, tokens: (0..prompt).collect() }
 }

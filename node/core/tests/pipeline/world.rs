@@ -8,7 +8,7 @@ use thalweg_core::gateway::{self, Gateway};
 use thalweg_core::machine::{Machine, Time};
 use thalweg_core::stage::{self, Loaded, Stage, StepItem};
 use thalweg_wire::{
-    Assignment, Class, DType, End, Epoch, Finish, HostId, LayerRange, Message, ModelId, Plan,
+    Assignment, Class, DType, End, Epoch, Finish, HostId, LayerRange, Message, ModelId, Open, Plan,
     Sampling, Weight,
 };
 
@@ -149,7 +149,13 @@ impl World {
 
     pub fn submit(&mut self, ticket: u64, prompt: Vec<u32>, sampling: Sampling) {
         self.clients.insert(ticket, Client::default());
-        let submit = gateway::Event::Submit { ticket, prompt, sampling };
+        let submit = gateway::Event::Submit {
+            ticket,
+            prompt,
+            sampling,
+            priority: Open::PRIORITY_DEFAULT,
+            tenant: 0,
+        };
         self.later(Happening::Gateway(submit));
     }
 
@@ -375,7 +381,15 @@ fn host(me: HostId) -> Host {
 /// A plan with the same flow over every hop that fits.
 fn plan(epoch: u64, stages: &[(HostId, LayerRange)]) -> Plan {
     let kv_tokens = u64::from(KV_BLOCKS) * 16;
-    let assign = |&(host, layers)| Assignment { host, layers, kv_tokens, batch_max: 3 };
+    let assign = |&(host, layers)| Assignment {
+        host,
+        layers,
+        kv_tokens,
+        batch_max: 3,
+        chunk_tokens: 128,
+        step_us: 0,
+        requests_max: 0,
+    };
     let assignments: Vec<_> = stages.iter().map(assign).collect();
     let ends = assignments.iter().map(|it| (End::Host(it.host), it.layers.end()));
     let mut weights = Vec::new();

@@ -97,7 +97,7 @@ impl World {
             Act::Suspect(host) => Event::HostSuspect(HostId(host)),
             Act::Down(host) => Event::HostDown(HostId(host)),
             Act::Load(host, kv_free_tokens) => {
-                Event::Load { host: HostId(host), kv_free_tokens, requests: 0 }
+                Event::Load { host: HostId(host), kv_free_tokens, requests: 0, queue_us: 0 }
             }
             Act::Plan => {
                 self.epoch += 1;
