@@ -6,12 +6,23 @@ use thalweg_planner::flow::{End as FlowEnd, Flow};
 use thalweg_planner::instance::{Instance, Placement};
 use thalweg_wire::{Assignment, End, Epoch, HostId, LayerRange, ModelId, Plan, Weight};
 
+/// Longest prompt of those that a machine's `prefill_requests_max` counts, as the Helix artifact takes
+/// them (ASPLOS 2025, Thesys-lab/Helix-ASPLOS25): the memory of a step is limited, not the number of
+/// prompts.
+const PROMPT_TOKENS_MAX: u32 = 2048;
+
 /// What a plan says besides who holds what and which hop carries how much.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Bounds {
     /// Requests whose decode steps run together at most, on any host; a machine's own limit may be
     /// lower.
     pub batch_max: u32,
+    /// Prompt tokens of a step at most, on any host.
+    pub chunk_tokens: u32,
+    /// Time of a step that prompts are cut to, in microseconds; zero sets none.
+    pub step_us: u32,
+    /// Requests in flight through a host at most; zero leaves that to KV.
+    pub requests_max: u32,
 }
 
 /// A plan that cannot be made.
@@ -137,6 +148,15 @@ fn assignment(
         return Err(PlanError::TooLarge { host, machine, count, most, advice });
     }
     let most = device.decode_requests_max.get(count as usize).copied().filter(|&it| it > 0);
-    let batch_max = bounds.batch_max.min(most.unwrap_or(u32::MAX)).max(1);
-    Ok(Assignment { host: host_id(instance, host), layers, kv_tokens, batch_max })
+    let prompts = Some(device.prefill_requests_max).filter(|&it| it > 0);
+    let prompt_tokens = prompts.map_or(u32::MAX, |it| it.saturating_mul(PROMPT_TOKENS_MAX));
+    Ok(Assignment {
+        host: host_id(instance, host),
+        layers,
+        kv_tokens,
+        batch_max: bounds.batch_max.min(most.unwrap_or(u32::MAX)).max(1),
+        chunk_tokens: bounds.chunk_tokens.min(prompt_tokens).max(1),
+        step_us: bounds.step_us,
+        requests_max: bounds.requests_max,
+    })
 }

@@ -56,7 +56,7 @@ impl FrameSizes {
         let sampled = Candidate { token: 1 << 14, logprob: 0.0 };
         let token = Token { request, attempt, position: 1000, sampled, top: Vec::new(), finish: None };
         let epoch = thalweg_wire::Epoch(1);
-        let heartbeat = Heartbeat { epoch, kv_free_tokens: 1 << 20, requests: 100 };
+        let heartbeat = Heartbeat { epoch, kv_free_tokens: 1 << 20, requests: 100, queue_us: 1 << 17 };
         let refuse = Refuse { request, attempt, reason: Refusal::NoRoom };
         Self {
             activations: head_bytes(Message::Activations(activations)),

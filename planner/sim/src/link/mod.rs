@@ -15,8 +15,6 @@
 
 mod fair;
 mod frames;
-#[cfg(test)]
-mod tests;
 
 use std::collections::VecDeque;
 
