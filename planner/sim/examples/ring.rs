@@ -58,6 +58,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         window: Window { from: nanos(from), to: nanos(to) },
         curves: if options.flag("--published") { Curves::Published } else { Curves::Floored },
         patience: nanos(1e6),
+        stall_after: nanos(1e6),
         waiting_max: in_flight as usize,
         ..Settings::default()
     };
