@@ -41,7 +41,11 @@ pub struct FrameSizes {
 impl FrameSizes {
     /// Sizes where a row is `activation_bytes`.
     pub fn new(activation_bytes: f64) -> Self {
-        let request = RequestId { gateway: thalweg_wire::HostId(u64::MAX), incarnation: 1 << 50, counter: 1 << 20 };
+        let request = RequestId {
+            gateway: thalweg_wire::HostId(u64::MAX),
+            incarnation: 1 << 50,
+            counter: 1 << 20,
+        };
         let attempt = Attempt(0);
         let activations = Activations {
             request,
@@ -54,9 +58,11 @@ impl FrameSizes {
             sample: true,
         };
         let sampled = Candidate { token: 1 << 14, logprob: 0.0 };
-        let token = Token { request, attempt, position: 1000, sampled, top: Vec::new(), finish: None };
+        let token =
+            Token { request, attempt, position: 1000, sampled, top: Vec::new(), finish: None };
         let epoch = thalweg_wire::Epoch(1);
-        let heartbeat = Heartbeat { epoch, kv_free_tokens: 1 << 20, requests: 100, queue_us: 1 << 17 };
+        let heartbeat =
+            Heartbeat { epoch, kv_free_tokens: 1 << 20, requests: 100, queue_us: 1 << 17 };
         let refuse = Refuse { request, attempt, reason: Refusal::NoRoom };
         Self {
             activations: head_bytes(Message::Activations(activations)),

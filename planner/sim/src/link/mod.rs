@@ -16,6 +16,9 @@
 mod fair;
 mod frames;
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::VecDeque;
 
 use thalweg_wire::Class;

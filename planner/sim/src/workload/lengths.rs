@@ -107,7 +107,10 @@ impl Lengths {
         match self {
             Self::AzureConversation => {
                 let output_rank = if same < SAME_RANK_SHARE { prompt_rank } else { other_rank };
-                Length { prompt: tokens(PROMPTS, prompt_rank), output: tokens(OUTPUTS, output_rank) }
+                Length {
+                    prompt: tokens(PROMPTS, prompt_rank),
+                    output: tokens(OUTPUTS, output_rank),
+                }
             }
             Self::Fixed(length) => *length,
             Self::Stream(stream) => stream[(serial % stream.len() as u64) as usize],

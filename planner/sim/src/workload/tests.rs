@@ -2,7 +2,13 @@ use super::*;
 use crate::agenda::SECOND;
 
 fn workload(arrivals: Arrivals) -> Workload {
-    Workload { arrivals, lengths: Lengths::AzureConversation, prefixes: None, longer: None, seed: 3 }
+    Workload {
+        arrivals,
+        lengths: Lengths::AzureConversation,
+        prefixes: None,
+        longer: None,
+        seed: 3,
+    }
 }
 
 fn arrivals(arrivals: Arrivals, gateways: usize, until: Nanos) -> Vec<(Nanos, usize)> {
@@ -44,7 +50,8 @@ fn day_moves_from_gateway_to_gateway() {
     let found = arrivals(diurnal, 2, 10_000 * SECOND);
     assert!((found.len() as f64 / 40_000.0 - 1.0).abs() < 0.03, "{}", found.len());
     let morning = |gateway: usize| {
-        let first_half = |it: &&(Nanos, usize)| it.1 == gateway && it.0 % (1000 * SECOND) < 500 * SECOND;
+        let first_half =
+            |it: &&(Nanos, usize)| it.1 == gateway && it.0 % (1000 * SECOND) < 500 * SECOND;
         found.iter().filter(first_half).count() as f64
     };
     // The mean of 1 + sin over a half wave is 1 + 2 / pi.

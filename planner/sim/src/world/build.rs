@@ -82,7 +82,9 @@ impl Default for Settings {
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum WorldError {
     /// A host that requests cannot reach, or that cannot answer.
-    #[error("nothing joins {from} to {to}, not even over a third host; see network in the cluster file")]
+    #[error(
+        "nothing joins {from} to {to}, not even over a third host; see network in the cluster file"
+    )]
     Unreachable {
         /// Near end.
         from: String,
@@ -204,7 +206,9 @@ fn gates(resolved: &Resolved, settings: &Settings) -> Result<Vec<Gate>, WorldErr
     match &settings.gateways {
         Gateways::Outside => Ok(vec![gate((instance.hosts.len(), HostId::of(COORDINATOR)))]),
         Gateways::At(hosts) if hosts.is_empty() => Err(WorldError::NoGateway),
-        Gateways::At(hosts) => Ok(hosts.iter().map(|&it| gate((it, host_id(instance, it)))).collect()),
+        Gateways::At(hosts) => {
+            Ok(hosts.iter().map(|&it| gate((it, host_id(instance, it)))).collect())
+        }
     }
 }
 

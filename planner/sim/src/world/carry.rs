@@ -41,12 +41,15 @@ impl World<'_> {
             }
             Parcel::Heartbeat(beat) => {
                 if let Some(gate) = self.gate_at(to, self.id_of(to)) {
-                    self.tell_gate(gate, gateway::Event::Load {
-                        host: sender,
-                        kv_free_tokens: beat.kv_free_tokens,
-                        requests: beat.requests,
-                        queue_us: beat.queue_us,
-                    });
+                    self.tell_gate(
+                        gate,
+                        gateway::Event::Load {
+                            host: sender,
+                            kv_free_tokens: beat.kv_free_tokens,
+                            requests: beat.requests,
+                            queue_us: beat.queue_us,
+                        },
+                    );
                 }
             }
         }

@@ -245,7 +245,8 @@ impl World<'_> {
             }
         }
         let batch_of = |host: usize| plan.assignment(self.hosts[host].id).map(|it| it.batch_max);
-        let kept: Vec<_> = kept.into_iter().map(|(host, from)| (host, from, batch_of(host))).collect();
+        let kept: Vec<_> =
+            kept.into_iter().map(|(host, from)| (host, from, batch_of(host))).collect();
         for (host, layers) in loads {
             let instance = &self.resolved.instance;
             let bytes = f64::from(layers) * instance.layer_bytes;

@@ -55,7 +55,8 @@ impl Gate {
 
 /// What a gateway is told when a client asks.
 pub(super) fn submit(ticket: u64, ask: &Ask) -> gateway::Event {
-    let sampling = Sampling { max_tokens: ask.length.output, seed: ask.serial, ..Sampling::default() };
+    let sampling =
+        Sampling { max_tokens: ask.length.output, seed: ask.serial, ..Sampling::default() };
     gateway::Event::Submit {
         ticket,
         prompt: ask.prompt(),

@@ -89,7 +89,12 @@ impl Host {
     }
 
     /// What the stage is told once it holds the layers of `assignment`.
-    pub(super) fn loaded(&mut self, assignment: &Assignment, epoch: Epoch, layers: u32) -> stage::Event {
+    pub(super) fn loaded(
+        &mut self,
+        assignment: &Assignment,
+        epoch: Epoch,
+        layers: u32,
+    ) -> stage::Event {
         let held = assignment.layers;
         self.holds = Some((epoch, held));
         let kv_blocks = assignment.kv_tokens / u64::from(BLOCK_TOKENS);
@@ -126,7 +131,8 @@ impl Host {
             of.map(|it| it.rows).sum()
         };
         self.work.began(window, now, rows(false), rows(true));
-        let outputs = items.iter().zip(&parts).map(|(item, part)| self.output(item, part)).collect();
+        let outputs =
+            items.iter().zip(&parts).map(|(item, part)| self.output(item, part)).collect();
         self.step = Some(Step { began: now, outputs });
         let compute = self.compute.as_ref().expect("hosts without step times hold no layers");
         compute.step(&parts)

@@ -55,9 +55,10 @@ impl<'a> Wires<'a> {
     pub(super) fn new(resolved: &'a Resolved) -> Self {
         let (instance, bytes) = (&resolved.instance, resolved.model.activation_bytes);
         let mut links = Links::default();
-        let cards = instance.hosts.iter().map(|it| {
-            (links.add_line(it.nic_in * bytes), links.add_line(it.nic_out * bytes))
-        });
+        let cards = instance
+            .hosts
+            .iter()
+            .map(|it| (links.add_line(it.nic_in * bytes), links.add_line(it.nic_out * bytes)));
         let cards = cards.collect();
         let shared = instance.network.shared.iter();
         let shared = shared.map(|it| links.add_line(it.tokens_per_second * bytes)).collect();
