@@ -5,7 +5,7 @@ use thalweg_wire::{HostId, Open, Refusal, Release};
 use super::request::Request;
 use super::shards::Shard;
 use super::{Effect, Stage};
-use crate::kv::blocks_for;
+use crate::kv::columns_for;
 use crate::machine::Time;
 
 impl Stage {
@@ -85,7 +85,7 @@ impl Stage {
             return Err(Refusal::NoRoom);
         }
         let mut request = Request::new(open, index, epoch, total);
-        let blocks = shard.alloc(blocks_for(total)).ok_or(Refusal::NoRoom)?;
+        let blocks = shard.alloc(columns_for(total)).ok_or(Refusal::NoRoom)?;
         request.start(now, blocks, tokens);
         Ok(request)
     }
