@@ -22,12 +22,10 @@ use thalweg_wire::LayerRange;
 
 use self::blocks::Blocks;
 use self::columns::{ColumnId, Columns, Published};
-pub use self::pool::BlockPool;
 pub use self::prefix::Chain;
 
 mod blocks;
 mod columns;
-mod pool;
 mod prefix;
 #[cfg(test)]
 mod tests;
@@ -176,7 +174,7 @@ impl Kv {
     ///
     /// # Errors
     ///
-    /// If there are too few blocks. What was made writable so far stays so.
+    /// If there are too few blocks. The table may have grown, but names no other blocks then.
     pub fn prepare(
         &mut self,
         table: &mut Table,
@@ -184,12 +182,20 @@ impl Kv {
         end: u32,
     ) -> Result<Vec<BlockCopy>, Short> {
         self.grow(table, end)?;
+        let written = (first / BLOCK_TOKENS) as usize..columns_for(end) as usize;
+        // A column of one user is written in place even while it is published: only tokens that
+        // the hash stands for are computed again there, to the same values.
+        let shared = |kv: &Self, table: &Table, at| kv.columns.users(table.columns[at]) > 1;
+        let copied = written.clone().filter(|&at| shared(self, table, at)).count();
+        let needed = u32::try_from(copied).expect("columns are few") * table.layers.count();
+        let short = needed.saturating_sub(self.room());
+        if short > 0 {
+            return Err(Short { blocks: short });
+        }
         let mut copies = Vec::new();
-        for at in first / BLOCK_TOKENS..columns_for(end) {
-            // A column of one user is written in place even while it is published: only tokens
-            // that the hash stands for are computed again there, to the same values.
-            if self.columns.users(table.columns[at as usize]) > 1 {
-                self.copy(table, at as usize, &mut copies)?;
+        for at in written {
+            if shared(self, table, at) {
+                self.copy(table, at, &mut copies);
             }
         }
         Ok(copies)
@@ -266,27 +272,16 @@ impl Kv {
         self.columns.published(column).is_some_and(same).then_some(column)
     }
 
-    /// Replaces a column of a table by a copy of its own.
-    fn copy(
-        &mut self,
-        table: &mut Table,
-        at: usize,
-        copies: &mut Vec<BlockCopy>,
-    ) -> Result<(), Short> {
-        let layers = table.layers.count();
-        let short = layers.saturating_sub(self.room());
-        if short > 0 {
-            return Err(Short { blocks: short });
-        }
+    /// Replaces a column of a table by a copy of its own, for which there must be room.
+    fn copy(&mut self, table: &mut Table, at: usize, copies: &mut Vec<BlockCopy>) {
+        let layers = table.layers.count() as usize;
         let (old, new) = (table.columns[at], self.add(table.layers));
-        let start = at * layers as usize;
-        let blocks = &mut Arc::make_mut(&mut table.blocks)[start..][..layers as usize];
+        let blocks = &mut Arc::make_mut(&mut table.blocks)[at * layers..][..layers];
         let pairs = blocks.iter_mut().zip(self.columns.blocks(new));
         copies
             .extend(pairs.map(|(block, &to)| BlockCopy { from: std::mem::replace(block, to), to }));
         table.columns[at] = new;
         assert!(!self.columns.leave(old), "a column that was copied has other users");
-        Ok(())
     }
 
     /// Adds a column of fresh blocks, for which there must be room, with one user.
