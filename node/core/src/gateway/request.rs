@@ -5,7 +5,7 @@ use std::time::Duration;
 use thalweg_wire::{Attempt, Route, Sampling, Token};
 
 use super::Config;
-use crate::kv::{BLOCK_TOKENS, blocks_for};
+use crate::kv::{BLOCK_TOKENS, columns_for};
 use crate::machine::Time;
 
 /// First pause after a refusal; doubles with each that follows.
@@ -131,7 +131,7 @@ impl Request {
     /// KV tokens that each stage reserves for the request: whole blocks for its longest course.
     pub(super) fn kv_tokens(&self) -> u64 {
         let total = self.prompt_tokens.saturating_add(self.sampling.max_tokens);
-        u64::from(blocks_for(total)) * u64::from(BLOCK_TOKENS)
+        u64::from(columns_for(total)) * u64::from(BLOCK_TOKENS)
     }
 
     /// When something must be done about the request.

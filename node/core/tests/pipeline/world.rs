@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use thalweg_core::gateway::{self, Gateway};
 use thalweg_core::machine::{Machine, Time};
-use thalweg_core::stage::{self, Loaded, Stage, StepItem};
+use thalweg_core::policy::Pack;
+use thalweg_core::stage::{self, Loaded, Pace, Stage, StepItem};
 use thalweg_wire::{
     Assignment, Class, DType, End, Epoch, Finish, HostId, LayerRange, Message, ModelId, Open, Plan,
-    Sampling, Weight,
+    Profile, Sampling, Weight,
 };
 
 use crate::engine::Engine;
@@ -17,7 +18,7 @@ use crate::engine::Engine;
 const GATEWAY: HostId = HostId(0);
 const LAYERS: u32 = 8;
 /// Few enough that requests have to wait for room.
-const KV_BLOCKS: u32 = 40;
+const COLUMNS: u32 = 40;
 
 /// What goes wrong beside delays.
 #[derive(Clone, Copy, Debug, Default)]
@@ -38,6 +39,8 @@ pub struct World {
     happenings: u64,
     /// When the latest frame of a stream arrives: streams keep their order.
     streams_busy: BTreeMap<(HostId, HostId, Class), Time>,
+    /// Blocks per layer of a host.
+    columns: u32,
     plan: Plan,
     clients: BTreeMap<u64, Client>,
     /// Opens of a second or later attempt.
@@ -83,10 +86,16 @@ impl World {
             agenda: BTreeMap::new(),
             happenings: 0,
             streams_busy: BTreeMap::new(),
-            plan: plan(0, &[]),
+            columns: COLUMNS,
+            plan: plan(0, 0, &[]),
             clients: BTreeMap::new(),
             replays: 0,
         }
+    }
+
+    /// Gives every host that loads from now on room for `columns` columns of its layers.
+    pub fn columns(&mut self, columns: u32) {
+        self.columns = columns;
     }
 
     fn random(&mut self, range: Range<u64>) -> u64 {
@@ -102,14 +111,15 @@ impl World {
             let loaded = Loaded {
                 epoch: Epoch(epoch),
                 layers,
-                kv_blocks: KV_BLOCKS,
-                batch_max: 3,
+                kv_blocks: self.columns * layers.count(),
+                pace: pace(3),
+                profile: Profile::default(),
                 first: layers.first() == 0,
                 last: layers.end() == LAYERS,
             };
             host.stage.handle(self.now, stage::Event::Loaded(loaded));
         }
-        self.activate(plan(epoch, stages));
+        self.activate(plan(epoch, self.columns, stages));
     }
 
     /// Brings a plan into effect whose layers the hosts that are left already hold.
@@ -118,10 +128,10 @@ impl World {
         let stages: Vec<_> = left.map(|it| (it.host, it.layers)).collect();
         for (id, _) in &stages {
             let (epoch, from) = (Epoch(epoch), Epoch(from));
-            let kept = stage::Event::Kept { epoch, from, batch_max: 2 };
+            let kept = stage::Event::Kept { epoch, from, pace: pace(2) };
             self.hosts.get_mut(id).expect("filtered").stage.handle(self.now, kept);
         }
-        self.activate(plan(epoch, &stages));
+        self.activate(plan(epoch, self.columns, &stages));
     }
 
     fn activate(&mut self, plan: Plan) {
@@ -374,13 +384,18 @@ fn host(me: HostId) -> Host {
         hidden: 1,
         dtype: DType::F32,
         idle_after: Duration::from_secs(300),
+        policy: Pack::THALWEG.stage,
     });
     Host { stage, engine: Engine::default(), shards: BTreeSet::new() }
 }
 
+fn pace(batch_max: u32) -> Pace {
+    Pace { batch_max, chunk_tokens: 128, step_us: 0, requests_max: 0 }
+}
+
 /// A plan with the same flow over every hop that fits.
-fn plan(epoch: u64, stages: &[(HostId, LayerRange)]) -> Plan {
-    let kv_tokens = u64::from(KV_BLOCKS) * 16;
+fn plan(epoch: u64, columns: u32, stages: &[(HostId, LayerRange)]) -> Plan {
+    let kv_tokens = u64::from(columns) * 16;
     let assign = |&(host, layers)| Assignment {
         host,
         layers,

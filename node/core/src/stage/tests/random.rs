@@ -82,7 +82,7 @@ impl Rig {
             }
             Act::StepDone { .. } | Act::StepFailed => Vec::new(),
             Act::HostDown(host) => self.on(Event::HostDown(HostId(host))),
-            Act::Kept => self.on(Event::Kept { epoch: Epoch(1), from: Epoch(2), batch_max: 3 }),
+            Act::Kept => self.on(Event::Kept { epoch: Epoch(1), from: Epoch(2), pace: PACE }),
             Act::Retire => self.on(Event::Retire { epoch: Epoch(1) }),
         };
         if effects.iter().any(|it| matches!(it, Effect::Step(_))) {
@@ -98,7 +98,7 @@ proptest! {
     #[test]
     fn nothing_leaks(acts in prop::collection::vec(any_act(), 0..120)) {
         let mut rig = Rig::new(0, 8);
-        rig.on(Event::Kept { epoch: Epoch(2), from: Epoch(1), batch_max: 2 });
+        rig.on(Event::Kept { epoch: Epoch(2), from: Epoch(1), pace: PACE });
         let mut running = Vec::new();
         for act in acts {
             rig.play(act, &mut running);
