@@ -10,6 +10,7 @@ use std::error::Error;
 use std::fs;
 use std::ops::ControlFlow;
 
+use thalweg_core::policy::Pack;
 use thalweg_planner::cluster::{self, Choice};
 use thalweg_planner::{Charge, flow, place};
 use thalweg_sim::agenda::nanos;
@@ -23,7 +24,7 @@ use thalweg_wire::Epoch;
 
 const USAGE: &str = "ring CLUSTER.toml [--model NAME] [--method coverage] [--in-flight 440] \
     [--batch 24] [--chunk 128] [--requests-max 0] [--from 80] [--to 680] [--seed 0] \
-    [--lengths FILE.csv] [--published] [--json]";
+    [--lengths FILE.csv] [--policy thalweg] [--step-ms 0] [--published] [--json]";
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut words = std::env::args().skip(1);
@@ -41,7 +42,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let bounds = Bounds {
         batch_max: options.number("--batch", 24.0)? as u32,
         chunk_tokens: options.number("--chunk", 128.0)? as u32,
-        step_us: 0,
+        step_us: (options.number("--step-ms", 0.0)? * 1e3) as u32,
         requests_max: options.number("--requests-max", 0.0)? as u32,
     };
     let plan = plan(&resolved, &found.placement, &flow, bounds, Epoch(1))?;
@@ -56,6 +57,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let (from, to) = (options.number("--from", 80.0)?, options.number("--to", 680.0)?);
     let settings = Settings {
         window: Window { from: nanos(from), to: nanos(to) },
+        pack: Pack::named(&options.word("--policy").unwrap_or_else(|| "thalweg".to_owned()))?,
         curves: if options.flag("--published") { Curves::Published } else { Curves::Floored },
         patience: nanos(1e6),
         stall_after: nanos(1e6),

@@ -15,7 +15,7 @@
 //! (ASPLOS 2025, Thesys-lab/Helix-ASPLOS25).
 
 use thalweg_planner::device::Device;
-use thalweg_wire::LayerRange;
+use thalweg_wire::{CurvePoint, LayerRange, Profile};
 
 use crate::agenda::{Nanos, nanos};
 
@@ -91,6 +91,19 @@ impl Compute {
         let floor_seconds = device.decode_seconds(BATCH_LEAST);
         let attention = 2.0 * hidden / parameters;
         Self { device, curves, activation_bytes, head_layers, attention, floor_seconds }
+    }
+
+    /// The curves as hosts know them.
+    pub fn profile(&self) -> Profile {
+        let points = |curve: &[(f64, f64)]| {
+            let point = |&(tokens, seconds): &(f64, f64)| CurvePoint { tokens: tokens as u32, seconds };
+            curve.iter().filter(|it| it.0 >= 1.0).map(point).collect()
+        };
+        Profile {
+            prefill: points(&self.device.prefill),
+            decode: points(&self.device.decode),
+            head_seconds: 0.0,
+        }
     }
 
     /// Time of a step of these parts.

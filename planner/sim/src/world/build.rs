@@ -1,6 +1,7 @@
 //! Puts a world together.
 
 use thalweg_core::gateway::{self, Gateway};
+use thalweg_core::policy::Pack;
 use thalweg_planner::cluster::Resolved;
 use thalweg_planner::instance::Placement;
 use thalweg_wire::{HostId, Plan};
@@ -25,6 +26,8 @@ const COORDINATOR: &str = "gateway";
 pub struct Settings {
     /// Where requests come in.
     pub gateways: Gateways,
+    /// What stages and gateways do one way or another.
+    pub pack: Pack,
     /// How step times follow from curves.
     pub curves: Curves,
     /// Between two heartbeats of a host.
@@ -63,6 +66,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             gateways: Gateways::Outside,
+            pack: Pack::THALWEG,
             curves: Curves::Floored,
             heartbeat: SECOND / 5,
             suspect_after: SECOND,
@@ -150,6 +154,7 @@ impl<'a> World<'a> {
                 context_tokens: settings.context_tokens,
                 hidden: ((resolved.model.activation_bytes / 2.0) as u32).max(1),
                 idle: 3 * settings.stall_after,
+                policy: settings.pack.stage,
             },
             settings,
         };

@@ -19,7 +19,7 @@ impl World<'_> {
             }
             Parcel::Activations(activations) => {
                 if self.hosts[to].stage.is_some() {
-                    let tensor = self.hosts[to].receive_rows(activations.count);
+                    let tensor = self.hosts[to].receive_rows();
                     let event = stage::Event::Activations { from: sender, activations, tensor };
                     self.tell_stage(to, event);
                 }
@@ -82,6 +82,11 @@ impl World<'_> {
                 stage::Effect::Retired { .. } => {}
             }
         }
+        let it = &mut self.hosts[host];
+        let life = it.life;
+        if let Some(at) = it.rearm() {
+            self.agenda.put(at.max(self.now), Happening::StageTimeout { host, life });
+        }
     }
 
     /// Carries out what a gateway wants done.
@@ -111,7 +116,7 @@ impl World<'_> {
             }
         }
         if let Some(at) = self.gates[gate].rearm() {
-            self.agenda.put(at.max(self.now), Happening::Timeout { gate });
+            self.agenda.put(at.max(self.now), Happening::GateTimeout { gate });
         }
     }
 
@@ -125,9 +130,15 @@ impl World<'_> {
     }
 
     fn send_to(&mut self, from: usize, to: HostId, parcel: Parcel) {
-        if let Ok(at) = self.seats.binary_search_by_key(&to, |it| it.0) {
-            self.send(from, self.seats[at].1, parcel);
+        if let Some(seat) = self.seat_of(to) {
+            self.send(from, seat, parcel);
         }
+    }
+
+    /// Where a host or the gateway outside stands.
+    pub(super) fn seat_of(&self, name: HostId) -> Option<usize> {
+        let found = self.seats.binary_search_by_key(&name, |it| it.0);
+        found.ok().map(|at| self.seats[at].1)
     }
 
     /// How long a rejected client waits before it asks again.

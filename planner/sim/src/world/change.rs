@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 
 use thalweg_core::{gateway, stage};
 use thalweg_planner::instance::Placement;
-use thalweg_wire::{Epoch, LayerRange, Plan};
+use thalweg_wire::{Assignment, Epoch, LayerRange, Plan};
 
 use super::wires::Slower;
 use super::{Between, Happening, World};
@@ -229,38 +229,31 @@ impl World<'_> {
     }
 
     fn propose(&mut self, epoch: Epoch) {
-        let Some((plan, loading)) = &mut self.rollout.pending else { return };
-        if plan.epoch != epoch {
-            return;
-        }
-        let (mut kept, mut loads) = (Vec::new(), Vec::new());
-        for (host, range) in self.rollout.placement.iter().enumerate() {
-            let (Some(layers), it) = (*range, &self.hosts[host]) else { continue };
-            match it.holds {
-                Some((from, held)) if held == layers => kept.push((host, from)),
-                held => {
-                    loading.insert(host);
-                    loads.push((host, new_layers(layers, held.map(|it| it.1))));
-                }
+        let Some((plan, _)) = self.rollout.pending.take_if(|it| it.0.epoch == epoch) else { return };
+        let mut loading = BTreeSet::new();
+        for assignment in &plan.assignments {
+            let host = self.seat_of(assignment.host).expect("plans are of hosts of the cluster");
+            let held = self.hosts[host].holds;
+            if let Some((from, _)) = held.filter(|it| it.1 == assignment.layers) {
+                self.keep(host, from, assignment, epoch);
+                continue;
             }
-        }
-        let batch_of = |host: usize| plan.assignment(self.hosts[host].id).map(|it| it.batch_max);
-        let kept: Vec<_> =
-            kept.into_iter().map(|(host, from)| (host, from, batch_of(host))).collect();
-        for (host, layers) in loads {
+            let layers = new_layers(assignment.layers, held.map(|it| it.1));
             let instance = &self.resolved.instance;
             let bytes = f64::from(layers) * instance.layer_bytes;
             let takes = nanos(bytes / instance.hosts[host].load_bytes_per_second);
             self.agenda.put(self.now + takes, Happening::Change(Step::Loaded(epoch, host)));
+            loading.insert(host);
         }
-        for (host, from, batch_max) in kept {
-            let batch_max = batch_max.unwrap_or(u32::MAX);
-            self.tell_stage(host, stage::Event::Kept { epoch, from, batch_max });
-            if let Some(holds) = &mut self.hosts[host].holds {
-                holds.0 = epoch;
-            }
-        }
+        self.rollout.pending = Some((plan, loading));
         self.try_activate();
+    }
+
+    /// A host goes on with the layers it holds.
+    fn keep(&mut self, host: usize, from: Epoch, assignment: &Assignment, epoch: Epoch) {
+        self.hosts[host].holds = Some((epoch, assignment.layers));
+        let pace = assignment.into();
+        self.tell_stage(host, stage::Event::Kept { epoch, from, pace });
     }
 
     fn loaded(&mut self, epoch: Epoch, host: usize) {

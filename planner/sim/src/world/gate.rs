@@ -35,22 +35,17 @@ impl Gate {
         self.waiting() + self.running()
     }
 
-    /// Asserts what must hold of its machine.
-    pub(super) fn check(&self) {
-        if let Some(machine) = &self.machine {
-            machine.check();
-        }
-    }
-
     /// When it must be looked after, if that is earlier than it will be anyway.
     pub(super) fn rearm(&mut self) -> Option<Nanos> {
-        let deadline = self.machine.as_ref()?.next_timeout().map(to_nanos)?;
-        let sooner = self.armed.is_none_or(|armed| deadline < armed);
-        sooner.then(|| {
-            self.armed = Some(deadline);
-            deadline
-        })
+        rearm(self.machine.as_ref()?.next_timeout(), &mut self.armed)
     }
+}
+
+/// A machine's deadline, if the machine is not looked after by then anyway.
+pub(super) fn rearm(deadline: Option<Time>, armed: &mut Option<Nanos>) -> Option<Nanos> {
+    let deadline = Nanos::try_from(deadline?.as_nanos()).unwrap_or(Nanos::MAX);
+    let sooner = armed.is_none_or(|armed| deadline < armed);
+    sooner.then(|| *armed.insert(deadline))
 }
 
 /// What a gateway is told when a client asks.
@@ -64,8 +59,4 @@ pub(super) fn submit(ticket: u64, ask: &Ask) -> gateway::Event {
         priority: Open::PRIORITY_DEFAULT,
         tenant: 0,
     }
-}
-
-fn to_nanos(time: Time) -> Nanos {
-    Nanos::try_from(time.as_nanos()).unwrap_or(Nanos::MAX)
 }

@@ -1,17 +1,18 @@
 //! A host of a world: its stage, and the time its steps take.
 
+use std::time::Duration;
+
 use thalweg_core::kv::BLOCK_TOKENS;
 use thalweg_core::machine::Machine;
+use thalweg_core::policy::StagePolicy;
 use thalweg_core::stage::{self, Stage, StepInput, StepItem, StepOutput, TensorId, Want};
 use thalweg_wire::{Assignment, Candidate, DType, Epoch, HostId, LayerRange};
 
+use super::gate::rearm;
 use crate::agenda::Nanos;
 use crate::compute::{Compute, Part};
 use crate::ledger::{Window, Work};
 use crate::workload::token;
-
-/// Rows of a tensor are kept in so many bits of its name.
-const ROWS_BITS: u32 = 24;
 
 /// A host.
 #[derive(Debug)]
@@ -28,6 +29,8 @@ pub(super) struct Host {
     /// Counts its deaths: what was meant for an earlier life is dropped.
     pub(super) life: u32,
     pub(super) step: Option<Step>,
+    /// When its stage is looked after next.
+    pub(super) armed: Option<Nanos>,
     pub(super) work: Work,
     tensors_made: u64,
     /// Tensors that came in or were made, less those that went out.
@@ -47,6 +50,7 @@ pub(super) struct Common {
     pub(super) context_tokens: u32,
     pub(super) hidden: u32,
     pub(super) idle: Nanos,
+    pub(super) policy: StagePolicy,
 }
 
 impl Host {
@@ -60,6 +64,7 @@ impl Host {
             compute,
             life: 0,
             step: None,
+            armed: None,
             work: Work::default(),
             tensors_made: 0,
             tensors_held: 0,
@@ -73,7 +78,8 @@ impl Host {
             context_tokens: common.context_tokens,
             hidden: common.hidden,
             dtype: DType::F16,
-            idle_after: std::time::Duration::from_nanos(common.idle),
+            idle_after: Duration::from_nanos(common.idle),
+            policy: common.policy,
         }));
     }
 
@@ -81,6 +87,7 @@ impl Host {
     pub(super) fn die(&mut self, window: Window, now: Nanos) {
         self.life += 1;
         self.stage = None;
+        self.armed = None;
         self.holds = None;
         self.tensors_held = 0;
         if let Some(step) = self.step.take() {
@@ -97,23 +104,25 @@ impl Host {
     ) -> stage::Event {
         let held = assignment.layers;
         self.holds = Some((epoch, held));
-        let kv_blocks = assignment.kv_tokens / u64::from(BLOCK_TOKENS);
-        self.kv_tokens = kv_blocks * u64::from(BLOCK_TOKENS);
+        let columns = assignment.kv_tokens / u64::from(BLOCK_TOKENS);
+        self.kv_tokens = columns * u64::from(BLOCK_TOKENS);
+        let kv_blocks = columns * u64::from(held.count());
         stage::Event::Loaded(stage::Loaded {
             epoch,
             layers: held,
             kv_blocks: u32::try_from(kv_blocks).unwrap_or(u32::MAX),
-            batch_max: assignment.batch_max,
+            pace: assignment.into(),
+            profile: self.compute.as_ref().map(Compute::profile).unwrap_or_default(),
             first: held.first() == 0,
             last: held.end() == layers,
         })
     }
 
     /// Takes rows in from the network.
-    pub(super) fn receive_rows(&mut self, rows: u32) -> TensorId {
+    pub(super) fn receive_rows(&mut self) -> TensorId {
         self.tensors_made += 1;
         self.tensors_held += 1;
-        TensorId(self.tensors_made << ROWS_BITS | u64::from(rows))
+        TensorId(self.tensors_made)
     }
 
     /// Gives rows up: they were sent on, or nobody needs them.
@@ -131,8 +140,7 @@ impl Host {
             of.map(|it| it.rows).sum()
         };
         self.work.began(window, now, rows(false), rows(true));
-        let outputs =
-            items.iter().zip(&parts).map(|(item, part)| self.output(item, part)).collect();
+        let outputs = items.iter().map(|it| self.output(it)).collect();
         self.step = Some(Step { began: now, outputs });
         let compute = self.compute.as_ref().expect("hosts without step times hold no layers");
         compute.step(&parts)
@@ -152,18 +160,17 @@ impl Host {
         self.kv_tokens - free
     }
 
-    /// Whether the stage has a deadline at or before `now`.
-    pub(super) fn is_due(&self, now: Nanos) -> bool {
-        let deadline = self.stage.as_ref().and_then(Stage::next_timeout);
-        deadline.is_some_and(|it| it.as_nanos() <= u128::from(now))
+    /// When the stage must be looked after, if that is earlier than it will be anyway.
+    pub(super) fn rearm(&mut self) -> Option<Nanos> {
+        rearm(self.stage.as_ref()?.next_timeout(), &mut self.armed)
     }
 
-    fn output(&mut self, item: &StepItem, part: &Part) -> StepOutput {
+    fn output(&mut self, item: &StepItem) -> StepOutput {
         if matches!(item.input, StepInput::Tensor(_)) {
             self.give_up_rows();
         }
         match &item.want {
-            Want::Rows => StepOutput::Rows(self.receive_rows(part.rows)),
+            Want::Rows => StepOutput::Rows(self.receive_rows()),
             Want::Nothing => StepOutput::Nothing,
             Want::Sample { sampling, history, .. } => {
                 let position = u32::try_from(history.len()).unwrap_or(u32::MAX);
@@ -177,15 +184,11 @@ impl Host {
 /// What an item is to the machine. A single row counts as a decode step, also where it is the last
 /// of a prompt.
 fn part(item: &StepItem) -> Part {
-    let (rows, received) = match &item.input {
-        StepInput::Tokens(tokens) => (tokens.len() as u32, false),
-        StepInput::Tensor(id) => ((id.0 & ((1 << ROWS_BITS) - 1)) as u32, true),
-    };
     Part {
         layers: item.layers,
-        rows,
-        prompt_after: (rows > 1).then_some(item.first_position),
-        received,
+        rows: item.rows,
+        prompt_after: (item.rows > 1).then_some(item.first_position),
+        received: matches!(item.input, StepInput::Tensor(_)),
         sampled: matches!(item.want, Want::Sample { .. }),
     }
 }

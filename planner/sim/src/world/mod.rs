@@ -39,8 +39,8 @@ use watch::Watch;
 pub use wires::Between;
 use wires::Wires;
 
-/// Between two full checks of what must hold in the world: a debug build makes them all the time.
-const CHECK_EVERY_EVENTS: u64 = if cfg!(debug_assertions) { 64 } else { 1 << 16 };
+/// Between two checks of what must hold in the world; a debug build checks after every happening.
+const CHECK_EVERY_EVENTS: u64 = if cfg!(debug_assertions) { 1 } else { 1024 };
 
 /// A running cluster.
 pub struct World<'a> {
@@ -73,7 +73,9 @@ enum Happening {
     /// The step of a host's life is over.
     StepDone { host: usize, life: u32 },
     /// A gateway has something to do.
-    Timeout { gate: usize },
+    GateTimeout { gate: usize },
+    /// The stage of a host's life has something to do.
+    StageTimeout { host: usize, life: u32 },
     /// A host tells the gateways of its room.
     Beat { host: usize, life: u32 },
     /// A request comes by itself.
@@ -115,7 +117,7 @@ impl World<'_> {
         self.events
     }
 
-    /// Asserts what must hold between happenings.
+    /// Asserts what must hold between happenings. Machines check themselves.
     ///
     /// # Panics
     ///
@@ -123,13 +125,7 @@ impl World<'_> {
     pub fn check(&self) {
         let known: usize = self.gates.iter().map(Gate::requests).sum();
         assert_eq!(known as u64, self.ledger.open(), "a request is lost, or known twice");
-        self.gates.iter().for_each(Gate::check);
-        for host in &self.hosts {
-            host.kv_used();
-            if let Some(stage) = &host.stage {
-                stage.check();
-            }
-        }
+        self.hosts.iter().for_each(|host| assert!(host.kv_used() <= host.kv_tokens));
     }
 
     fn happen(&mut self, happening: Happening) {
@@ -139,7 +135,8 @@ impl World<'_> {
             }
             Happening::Link(Due::Arrived { link }) => self.arrived(link),
             Happening::StepDone { host, life } => self.step_done(host, life),
-            Happening::Timeout { gate } => self.gate_timeout(gate),
+            Happening::GateTimeout { gate } => self.gate_timeout(gate),
+            Happening::StageTimeout { host, life } => self.stage_timeout(host, life),
             Happening::Beat { host, life } => self.beat(host, life),
             Happening::Arrival { gate } => {
                 self.ask(gate);
@@ -166,23 +163,16 @@ impl World<'_> {
         }
     }
 
-    /// A host's sign of life. Its stage also looks at its deadlines, which only find what lost frames
-    /// left behind.
+    /// A host's sign of life.
     fn beat(&mut self, host: usize, life: u32) {
-        let now = self.time();
         let it = &mut self.hosts[host];
-        let due = it.is_due(self.now);
-        let Some(stage) = it.stage.as_mut().filter(|_| it.life == life) else { return };
-        if due {
-            stage.handle_timeout(now);
-        }
+        let Some(stage) = it.stage.as_ref().filter(|_| it.life == life) else { return };
         let beat = Heartbeat {
             epoch: it.holds.map(|it| it.0).unwrap_or_default(),
             kv_free_tokens: stage.kv_free_tokens(),
             requests: u32::try_from(stage.requests()).unwrap_or(u32::MAX),
-            queue_us: 0,
+            queue_us: stage.queue_us(),
         };
-        self.settle_stage(host);
         for gate in 0..self.gates.len() {
             self.send(host, self.gates[gate].seat, Parcel::Heartbeat(beat));
         }
@@ -197,6 +187,15 @@ impl World<'_> {
             machine.handle_timeout(now);
             self.settle_gate(gate);
         }
+    }
+
+    fn stage_timeout(&mut self, host: usize, life: u32) {
+        let now = self.time();
+        let it = &mut self.hosts[host];
+        let Some(stage) = it.stage.as_mut().filter(|_| it.life == life) else { return };
+        it.armed = None;
+        stage.handle_timeout(now);
+        self.settle_stage(host);
     }
 
     fn look(&mut self) {
