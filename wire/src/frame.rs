@@ -267,6 +267,8 @@ mod tests {
                 dtype: DType::F32,
                 phase: Phase::Prefill,
                 sample: true,
+                step: 7,
+                step_frames: 3,
             }),
             Message::Token(Token {
                 request,

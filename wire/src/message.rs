@@ -109,6 +109,11 @@ pub struct Activations {
     pub phase: Phase,
     /// Whether the last row is the newest token, after which the last stage samples.
     pub sample: bool,
+    /// Numbers the steps of the sender; these rows came of this one.
+    pub step: u32,
+    /// Frames with rows that the sender sends to the same host after that step, this one included:
+    /// what was computed together goes on together.
+    pub step_frames: u32,
 }
 
 /// The two parts of a request's computation.

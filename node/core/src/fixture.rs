@@ -55,6 +55,7 @@ pub fn plan(epoch: u64, term: u64, stages: &[(HostId, u32, u32)]) -> Plan {
             chunk_tokens: 128,
             step_us: 0,
             requests_max: 0,
+            micro_batches: 0,
         })
         .collect();
     let ends = [(End::Source, 0)]

@@ -33,9 +33,11 @@ pub enum Prefill {
 pub enum Pacing {
     /// As many as are ready, up to the plan's bound.
     Unbounded,
-    /// As many as keep every stage busy: of the requests that decode here, the share that is here
-    /// at any time if all stages have the same number, times `slack`. Never above the plan's bound.
-    Bounded {
+    /// In even groups that stay together: the requests that decode here over the number of groups
+    /// that keeps every stage busy. A first stage lets no smaller group go while others are under
+    /// way, no stage takes more than `slack` of it at once or begins before all rows are there that
+    /// were computed together before. Never above the plan's bound.
+    MicroBatches {
         /// At least one.
         slack: f64,
     },
@@ -138,7 +140,7 @@ impl Pack {
         name: "thalweg",
         stage: StagePolicy {
             prefill: Prefill::Chunked,
-            pacing: Pacing::Bounded { slack: SLACK },
+            pacing: Pacing::MicroBatches { slack: SLACK },
             growth: Growth::OnDemand { headroom: HEADROOM },
             prefix_cache: true,
             preemption: true,

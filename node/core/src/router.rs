@@ -132,6 +132,7 @@ mod tests {
                 chunk_tokens: 128,
                 step_us: 0,
                 requests_max: 0,
+                micro_batches: 0,
             }
         };
         let weigh = |&(from, to, tokens_per_second)| Weight { from, to, tokens_per_second };

@@ -29,6 +29,7 @@ use self::ended::Ended;
 pub use self::event::{
     Effect, Event, Loaded, Pace, StepInput, StepItem, StepOutput, TensorId, Want,
 };
+use self::hold::UnderWay;
 use self::request::{Request, State};
 use self::requests::{Requests, Slot};
 use self::shards::Shards;
@@ -40,6 +41,7 @@ mod batch;
 mod budget;
 mod ended;
 mod event;
+mod hold;
 mod outcome;
 mod request;
 mod requests;
@@ -91,6 +93,11 @@ pub struct Stage {
     flight: Option<Flight>,
     /// The layers that computed last; others go first.
     stepped: Epoch,
+    /// Steps begun, modulo 2^32.
+    steps: u32,
+    under_way: UnderWay,
+    /// Until when work waits for rows that belong to the same step.
+    held_until: Option<Time>,
     /// No request idles for too long before this.
     idle_check_at: Option<Time>,
     counters: Counters,
@@ -108,6 +115,9 @@ impl Stage {
             ended: Ended::default(),
             flight: None,
             stepped: Epoch::default(),
+            steps: 0,
+            under_way: UnderWay::default(),
+            held_until: None,
             idle_check_at: None,
             counters: Counters::default(),
             effects: VecDeque::new(),
@@ -155,7 +165,10 @@ impl Stage {
         let running = self.requests.iter().filter(|(_, it)| it.state == State::Running).count();
         match &self.flight {
             Some(flight) => assert!(running <= flight.parts.len()),
-            None => assert!(running == 0 && !self.shards.any_queued(), "work waits for nothing"),
+            None => {
+                let waits = self.held_until.is_some() || !self.shards.any_queued();
+                assert!(running == 0 && waits, "work waits for nothing");
+            }
         }
     }
 
@@ -176,6 +189,7 @@ impl Stage {
     }
 
     fn activations(&mut self, now: Time, from: HostId, header: Activations, tensor: TensorId) {
+        self.rows_arrived(now, from, &header);
         let id = header.request;
         let slot = self.requests.find(id);
         let slot = slot.filter(|&slot| self.requests[slot].attempt == header.attempt);
@@ -247,6 +261,7 @@ impl Stage {
 
     /// Does what follows from the event just taken in: the next step, layers nobody needs.
     fn settle(&mut self, now: Time) {
+        self.held_until = None;
         if self.flight.is_none() {
             self.start_step(now);
         }
@@ -310,6 +325,6 @@ impl Machine for Stage {
     }
 
     fn next_timeout(&self) -> Option<Time> {
-        self.idle_check_at
+        self.idle_check_at.into_iter().chain(self.held_until).min()
     }
 }

@@ -157,6 +157,7 @@ impl Solution {
                     chunk_tokens: PREFILL_CHUNK_TOKENS,
                     step_us: 0,
                     requests_max: 0,
+                    micro_batches: 0,
                 }
             })
             .collect();

@@ -159,7 +159,13 @@ fn survivors_that_cover_the_model_are_only_weighed_anew() {
         Effect::Keep {
             epoch: Epoch(2),
             from: Epoch(1),
-            pace: Pace { batch_max: 4, chunk_tokens: 128, step_us: 0, requests_max: 0 },
+            pace: Pace {
+                batch_max: 4,
+                chunk_tokens: 128,
+                step_us: 0,
+                requests_max: 0,
+                micro_batches: 0,
+            },
         },
         Effect::Activate(alone),
         Effect::Retire { epoch: Epoch(1) },
@@ -240,7 +246,13 @@ fn a_load_for_an_abandoned_plan_serves_the_next_one() {
             Effect::Keep {
                 epoch: Epoch(2),
                 from: Epoch(1),
-                pace: Pace { batch_max: 4, chunk_tokens: 128, step_us: 0, requests_max: 0 }
+                pace: Pace {
+                    batch_max: 4,
+                    chunk_tokens: 128,
+                    step_us: 0,
+                    requests_max: 0,
+                    micro_batches: 0
+                }
             },
             Effect::Retire { epoch: Epoch(1) },
         ],

@@ -72,6 +72,7 @@ impl Stage {
     /// Lets the requests go that need a lost host. Their gateways are told, as they may still
     /// reach that host and wait for it.
     pub(super) fn host_down(&mut self, host: HostId) {
+        self.under_way.lost(host);
         let needs = |it: &Request| it.id.gateway == host || it.route.index_of(host).is_some();
         let lost: Vec<_> =
             self.requests.iter().filter(|(_, it)| needs(it)).map(|(slot, _)| slot).collect();

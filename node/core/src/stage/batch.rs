@@ -35,6 +35,10 @@ impl Stage {
     /// Starts a step if any layers have work. Requests that find no room for it give way.
     pub(super) fn start_step(&mut self, now: Time) {
         while let Some(shard) = self.shards.next_queued(self.stepped) {
+            self.held_until = self.held_until(shard, now);
+            if self.held_until.is_some() {
+                return;
+            }
             self.stepped = shard;
             let batch = self.take_batch(shard);
             let ready = self.make_room(batch);
@@ -43,6 +47,7 @@ impl Stage {
             }
             let items = ready.into_iter().map(|(part, copies)| (part, self.item(part, copies)));
             let (parts, items) = items.unzip();
+            self.steps = self.steps.wrapping_add(1);
             self.flight = Some(Flight { shard, started_at: now, parts });
             self.effects.push_back(Effect::Step(items));
             return;
@@ -53,6 +58,7 @@ impl Stage {
     fn take_batch(&mut self, epoch: Epoch) -> Vec<Part> {
         let policy = self.config.policy;
         let shard = self.shards.held_mut(epoch);
+        shard.ready_since = None;
         let decode_max = shard.decode_max(policy.pacing) as usize;
         let mut batch = Vec::with_capacity(decode_max.min(shard.decode.len()) + 1);
         while batch.len() < decode_max

@@ -71,12 +71,19 @@ fn along(points: &[(f64, f64)], x: f64) -> f64 {
 impl Shard {
     /// Decode rows of one step at most.
     pub(super) fn decode_max(&self, pacing: Pacing) -> u32 {
-        let Pacing::Bounded { slack } = pacing else { return self.pace.batch_max };
-        // What is here at any time if requests spend the same on all their stages.
-        let here = self.decode_share as f64 / (1_u64 << 32) as f64;
+        let Pacing::MicroBatches { slack } = pacing else { return self.pace.batch_max };
         // Rounded up, so that one request is never held back by the rounding of its share.
-        let bound = (here * slack).ceil() as u32;
+        let bound = (self.micro_batch() * slack).ceil() as u32;
         bound.clamp(1, self.pace.batch_max)
+    }
+
+    /// Decode rows of an even group: what is here at any time, by the plan's number of groups or if
+    /// requests spend the same on all their stages.
+    pub(super) fn micro_batch(&self) -> f64 {
+        match self.pace.micro_batches {
+            0 => self.decode_share as f64 / (1_u64 << 32) as f64,
+            groups => f64::from(self.decoding) / f64::from(groups),
+        }
     }
 
     /// Prompt tokens of a step beside `decode_rows` at most.

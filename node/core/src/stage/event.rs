@@ -15,6 +15,8 @@ use crate::kv::BlockCopy;
 pub struct Pace {
     /// Requests whose decode steps run together at most; at least one.
     pub batch_max: u32,
+    /// Groups in which requests decode; zero takes the stages of their routes.
+    pub micro_batches: u32,
     /// Prompt tokens per step at most; at least one.
     pub chunk_tokens: u32,
     /// Time that a step may take, in microseconds; zero sets none.
@@ -25,9 +27,9 @@ pub struct Pace {
 
 impl From<&Assignment> for Pace {
     fn from(it: &Assignment) -> Self {
-        let &Assignment { batch_max, chunk_tokens, step_us, requests_max, .. } = it;
+        let &Assignment { batch_max, micro_batches, chunk_tokens, step_us, requests_max, .. } = it;
         let (batch_max, chunk_tokens) = (batch_max.max(1), chunk_tokens.max(1));
-        Self { batch_max, chunk_tokens, step_us, requests_max }
+        Self { batch_max, micro_batches, chunk_tokens, step_us, requests_max }
     }
 }
 

@@ -1,6 +1,8 @@
 //! Sends on what comes of steps.
 
-use thalweg_wire::{Activations, Candidate, Finish, Refusal, Token};
+use std::collections::BTreeMap;
+
+use thalweg_wire::{Activations, Candidate, Finish, HostId, Refusal, Token};
 
 use super::batch::Part;
 use super::request::{Request, State};
@@ -17,6 +19,7 @@ impl Stage {
         let flight = self.flight.take().expect("a step ends once");
         assert_eq!(outputs.len(), flight.parts.len(), "one output per item");
         self.shards.held_mut(flight.shard).stepped(now.saturating_sub(flight.started_at));
+        let mut rows = Vec::new();
         for (part, output) in flight.parts.into_iter().zip(outputs) {
             if !self.is_here(part) {
                 if let StepOutput::Rows(tensor) = output {
@@ -31,7 +34,7 @@ impl Stage {
             let (table, tokens) = request.shared();
             kv.publish(table, tokens, part.work.end());
             match output {
-                StepOutput::Rows(tensor) => self.send_rows(part, tensor),
+                StepOutput::Rows(tensor) => rows.push((part, tensor)),
                 StepOutput::Nothing => {}
                 StepOutput::Sampled { sampled, top } => {
                     if self.send_token(part, sampled, top).is_some() {
@@ -42,6 +45,7 @@ impl Stage {
             }
             self.enqueue(part.slot);
         }
+        self.send_rows(rows);
     }
 
     /// Gives up every request of a step that failed.
@@ -54,20 +58,27 @@ impl Stage {
         }
     }
 
-    fn send_rows(&mut self, part: Part, tensor: TensorId) {
-        let Part { slot, request, attempt, work } = part;
-        let to = self.requests[slot].next().expect("the last stage asks for no rows");
-        let activations = Activations {
-            request,
-            attempt,
-            first_position: work.first_position,
-            count: work.count,
-            hidden: self.config.hidden,
-            dtype: self.config.dtype,
-            phase: work.phase,
-            sample: work.sample,
-        };
-        self.effects.push_back(Effect::SendActivations { to, activations, tensor });
+    fn send_rows(&mut self, rows: Vec<(Part, TensorId)>) {
+        let next = |slot| self.requests[slot].next().expect("the last stage asks for no rows");
+        let to: Vec<HostId> = rows.iter().map(|(part, _)| next(part.slot)).collect();
+        let mut frames: BTreeMap<HostId, u32> = BTreeMap::new();
+        to.iter().for_each(|&it| *frames.entry(it).or_default() += 1);
+        for ((part, tensor), to) in rows.into_iter().zip(to) {
+            let Part { request, attempt, work, .. } = part;
+            let activations = Activations {
+                request,
+                attempt,
+                first_position: work.first_position,
+                count: work.count,
+                hidden: self.config.hidden,
+                dtype: self.config.dtype,
+                phase: work.phase,
+                sample: work.sample,
+                step: self.steps,
+                step_frames: frames[&to],
+            };
+            self.effects.push_back(Effect::SendActivations { to, activations, tensor });
+        }
     }
 
     /// Sends a sampled token to the gateway and, for the next step, to the first stage. The first

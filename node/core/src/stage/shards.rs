@@ -13,6 +13,7 @@ use super::requests::{Requests, Slot};
 use super::{Loaded, Pace, TensorId};
 use crate::fair::FairQueue;
 use crate::kv::{BLOCK_TOKENS, Kv};
+use crate::machine::Time;
 use crate::policy::StagePolicy;
 
 /// All layers a host holds. Several plans overlap while one replaces the other.
@@ -45,9 +46,13 @@ pub(super) struct Shard {
     pub(super) ranks: BTreeSet<(Rank, Slot)>,
     /// What the requests that decode have of their time here, see [`share_of_time`].
     pub(super) decode_share: u64,
+    /// How many these are.
+    pub(super) decoding: u32,
+    /// Since when there is work for a step.
+    pub(super) ready_since: Option<Time>,
     pub(super) turned_away: Option<TurnedAway>,
     /// Mean time of a step of late, in microseconds.
-    step_us: u64,
+    pub(super) step_us: u64,
 }
 
 impl Shards {
@@ -67,6 +72,8 @@ impl Shards {
             rows_queued: 0,
             ranks: BTreeSet::new(),
             decode_share: 0,
+            decoding: 0,
+            ready_since: None,
             turned_away: None,
             step_us: 0,
         };
@@ -146,6 +153,8 @@ impl Shards {
             let share: u64 =
                 here().filter(|(_, it)| it.decodes).map(|(_, it)| share_of_time(it)).sum();
             assert_eq!(shard.decode_share, share, "who decodes in epoch {epoch}");
+            let decoding = here().filter(|(_, it)| it.decodes).count();
+            assert_eq!(shard.decoding as usize, decoding, "how many decode in epoch {epoch}");
             let rows = here().map(|(_, it)| waiting_prompt_rows(it.state)).sum::<u64>();
             assert_eq!(shard.prefill_rows, rows, "prompt rows of epoch {epoch}");
         }
@@ -173,6 +182,7 @@ impl Shard {
                 if !request.decodes {
                     request.decodes = true;
                     self.decode_share += share_of_time(request);
+                    self.decoding += 1;
                 }
                 self.decode.put(priority, request.tenant, self.rows_queued, slot)
             }
@@ -201,6 +211,7 @@ impl Shard {
         }
         if request.decodes {
             self.decode_share -= share_of_time(&request);
+            self.decoding -= 1;
         }
         self.ranks.remove(&(request.rank, slot));
         let (table, tensors) = request.into_held();

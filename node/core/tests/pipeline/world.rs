@@ -390,7 +390,7 @@ fn host(me: HostId) -> Host {
 }
 
 fn pace(batch_max: u32) -> Pace {
-    Pace { batch_max, chunk_tokens: 128, step_us: 0, requests_max: 0 }
+    Pace { batch_max, chunk_tokens: 128, step_us: 0, requests_max: 0, micro_batches: 0 }
 }
 
 /// A plan with the same flow over every hop that fits.
@@ -404,6 +404,7 @@ fn plan(epoch: u64, columns: u32, stages: &[(HostId, LayerRange)]) -> Plan {
         chunk_tokens: 128,
         step_us: 0,
         requests_max: 0,
+        micro_batches: 0,
     };
     let assignments: Vec<_> = stages.iter().map(assign).collect();
     let ends = assignments.iter().map(|it| (End::Host(it.host), it.layers.end()));

@@ -139,7 +139,13 @@ fn chunks_are_cut_to_the_time_of_a_step() {
     // 8 layers: 0.8 ms per prompt token, 4 ms per decode row.
     let profile =
         Profile { prefill: vec![point(10, 1e-3)], decode: vec![point(1, 5e-4)], head_seconds: 0.0 };
-    let pace = Pace { batch_max: 8, chunk_tokens: 100, step_us: 48_000, requests_max: 0 };
+    let pace = Pace {
+        batch_max: 8,
+        chunk_tokens: 100,
+        step_us: 48_000,
+        requests_max: 0,
+        micro_batches: 0,
+    };
     let mut rig = with_pace(40, TIGHT, pace, profile);
     let mut effects = rig.on(open(1, &ALONE, 30, 60));
     rig.on(open(2, &ALONE, 200, 4));
