@@ -23,7 +23,7 @@ use thalweg_sim::world::{Settings, World};
 use thalweg_wire::Epoch;
 
 const USAGE: &str = "ring CLUSTER.toml [--model NAME] [--method coverage] [--in-flight 440] \
-    [--batch 24] [--chunk 128] [--requests-max 0] [--from 80] [--to 680] [--seed 0] \
+    [--batch 24] [--chunk 128] [--requests-max 0] [--groups 0] [--from 80] [--to 680] [--seed 0] \
     [--lengths FILE.csv] [--policy thalweg] [--step-ms 0] [--published] [--json]";
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -44,6 +44,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         chunk_tokens: options.number("--chunk", 128.0)? as u32,
         step_us: (options.number("--step-ms", 0.0)? * 1e3) as u32,
         requests_max: options.number("--requests-max", 0.0)? as u32,
+        micro_batches: options.number("--groups", 0.0)? as u32,
     };
     let plan = plan(&resolved, &found.placement, &flow, bounds, Epoch(1))?;
     let in_flight = options.number("--in-flight", 440.0)? as u32;

@@ -23,6 +23,8 @@ pub struct Bounds {
     pub step_us: u32,
     /// Requests in flight through a host at most; zero leaves that to KV.
     pub requests_max: u32,
+    /// Groups in which requests decode; zero takes the stages of their routes.
+    pub micro_batches: u32,
 }
 
 /// A plan that cannot be made.
@@ -158,5 +160,6 @@ fn assignment(
         chunk_tokens: bounds.chunk_tokens.min(prompt_tokens).max(1),
         step_us: bounds.step_us,
         requests_max: bounds.requests_max,
+        micro_batches: bounds.micro_batches,
     })
 }

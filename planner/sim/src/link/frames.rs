@@ -56,6 +56,8 @@ impl FrameSizes {
             dtype: DType::F16,
             phase: Phase::Decode,
             sample: true,
+            step: 1 << 20,
+            step_frames: 20,
         };
         let sampled = Candidate { token: 1 << 14, logprob: 0.0 };
         let token =
