@@ -97,11 +97,7 @@ impl Shard {
         if policy.prefill == Prefill::Whole {
             return self.pace.chunk_tokens;
         }
-        let most = if self.first {
-            self.spread().min(self.pace.chunk_tokens)
-        } else {
-            self.pace.chunk_tokens
-        };
+        let most = self.spread().min(self.pace.chunk_tokens);
         if step_us == 0 {
             return most;
         }
@@ -111,8 +107,13 @@ impl Shard {
         within.max(BLOCK_TOKENS).min(most)
     }
 
-    /// Prompt tokens of each step that get those that wait done in [`SPREAD_STEPS`].
+    /// Prompt tokens of each step that get those that wait done in [`SPREAD_STEPS`]; no limit while
+    /// there are no groups that they could hold up.
     fn spread(&self) -> u32 {
+        let batch = self.micro_batch();
+        if !self.first || batch < 1.0 || f64::from(self.decoding) < 2.0 * batch {
+            return u32::MAX;
+        }
         let rows = self.prefill_rows.div_ceil(SPREAD_STEPS);
         u32::try_from(rows).unwrap_or(u32::MAX).max(BLOCK_TOKENS)
     }
