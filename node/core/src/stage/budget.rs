@@ -6,6 +6,11 @@ use super::shards::Shard;
 use crate::kv::BLOCK_TOKENS;
 use crate::policy::{Pacing, Prefill, StagePolicy};
 
+/// Steps over which prompts that wait are spread. Groups of decode rows go round evenly only if their
+/// steps take the same time, so parts of prompts are small while few wait, and large when many do:
+/// then most of what a step costs is shared by more of them.
+const SPREAD_STEPS: u64 = 32;
+
 /// How long steps take in the layers of a shard, by measured curves.
 #[derive(Debug)]
 pub(super) struct Curves {
@@ -89,13 +94,28 @@ impl Shard {
     /// Prompt tokens of a step beside `decode_rows` at most.
     pub(super) fn prompt_tokens_max(&self, policy: StagePolicy, decode_rows: u32) -> u32 {
         let step_us = self.pace.step_us;
-        if policy.prefill == Prefill::Whole || step_us == 0 {
+        if policy.prefill == Prefill::Whole {
             return self.pace.chunk_tokens;
+        }
+        let most = self.spread().min(self.pace.chunk_tokens);
+        if step_us == 0 {
+            return most;
         }
         let left = f64::from(step_us) - self.curves.decode_us(decode_rows);
         let within = self.curves.prompt_tokens_within(left);
         // Decode rows may fill every step; a prompt gets on all the same, by a column at a time.
-        within.max(BLOCK_TOKENS).min(self.pace.chunk_tokens)
+        within.max(BLOCK_TOKENS).min(most)
+    }
+
+    /// Prompt tokens of each step that get those that wait done in [`SPREAD_STEPS`]; no limit while
+    /// there are no groups that they could hold up.
+    fn spread(&self) -> u32 {
+        let batch = self.micro_batch();
+        if !self.first || batch < 1.0 || f64::from(self.decoding) < 2.0 * batch {
+            return u32::MAX;
+        }
+        let rows = self.prefill_rows.div_ceil(SPREAD_STEPS);
+        u32::try_from(rows).unwrap_or(u32::MAX).max(BLOCK_TOKENS)
     }
 }
 

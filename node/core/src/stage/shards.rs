@@ -40,7 +40,7 @@ pub(super) struct Shard {
     /// Requests whose next rows are a part of the prompt.
     pub(super) prefill: FairQueue<Slot>,
     /// Rows of the prompts that wait.
-    prefill_rows: u64,
+    pub(super) prefill_rows: u64,
     rows_queued: u64,
     /// Everybody who holds blocks; the last gives way first.
     pub(super) ranks: BTreeSet<(Rank, Slot)>,
