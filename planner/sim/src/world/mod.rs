@@ -16,6 +16,8 @@ mod change;
 mod gate;
 mod host;
 mod report;
+#[cfg(test)]
+mod tests;
 mod watch;
 mod wires;
 
