@@ -96,7 +96,8 @@ impl Compute {
     /// The curves as hosts know them.
     pub fn profile(&self) -> Profile {
         let points = |curve: &[(f64, f64)]| {
-            let point = |&(tokens, seconds): &(f64, f64)| CurvePoint { tokens: tokens as u32, seconds };
+            let point =
+                |&(tokens, seconds): &(f64, f64)| CurvePoint { tokens: tokens as u32, seconds };
             curve.iter().filter(|it| it.0 >= 1.0).map(point).collect()
         };
         Profile {

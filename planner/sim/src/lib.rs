@@ -17,5 +17,6 @@ pub mod ledger;
 pub mod link;
 pub mod outcome;
 pub mod plan;
+pub mod scenario;
 pub mod workload;
 pub mod world;

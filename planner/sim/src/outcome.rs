@@ -137,9 +137,9 @@ pub struct Timeline {
     pub running: Vec<usize>,
     /// Requests that wait.
     pub waiting: Vec<usize>,
-    /// Busy share since the look before, by host.
+    /// By host: busy share since the look before.
     pub busy: Vec<Vec<f64>>,
-    /// Share of KV in use, by host.
+    /// By host: share of KV in use.
     pub kv_used: Vec<Vec<f64>>,
 }
 

@@ -229,7 +229,7 @@ fn host(resolved: &Resolved, index: usize, curves: Curves) -> Host {
 }
 
 /// Hosts that only join later.
-fn late(faults: &[Fault]) -> Vec<usize> {
+pub(crate) fn late(faults: &[Fault]) -> Vec<usize> {
     let mut in_order: Vec<&Fault> = faults.iter().collect();
     in_order.sort_by_key(|it| it.at);
     let (mut seen, mut late) = (Vec::new(), Vec::new());

@@ -229,7 +229,9 @@ impl World<'_> {
     }
 
     fn propose(&mut self, epoch: Epoch) {
-        let Some((plan, _)) = self.rollout.pending.take_if(|it| it.0.epoch == epoch) else { return };
+        let Some((plan, _)) = self.rollout.pending.take_if(|it| it.0.epoch == epoch) else {
+            return;
+        };
         let mut loading = BTreeSet::new();
         for assignment in &plan.assignments {
             let host = self.seat_of(assignment.host).expect("plans are of hosts of the cluster");

@@ -16,6 +16,8 @@ mod change;
 mod gate;
 mod host;
 mod report;
+#[cfg(test)]
+mod tests;
 mod watch;
 mod wires;
 
@@ -31,6 +33,7 @@ use crate::agenda::{Agenda, Nanos};
 use crate::ledger::Ledger;
 use crate::link::{Due, LinkId, Parcel};
 use crate::workload::{Arrivals, Source};
+pub(crate) use build::late;
 pub use build::{Gateways, Settings, WorldError};
 pub use change::{Change, Fault, FaultKind, Replan, Replanned, Situation};
 use gate::Gate;

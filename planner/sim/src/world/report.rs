@@ -1,6 +1,7 @@
 //! Reads the outcome off a world.
 
 use super::host::Host;
+use super::watch::Look;
 use super::{World, wires::Wires};
 use crate::agenda::seconds;
 use crate::ledger::{Counts, Window};
@@ -110,13 +111,17 @@ impl World<'_> {
 
     fn timeline(&self) -> Timeline {
         let looks = &self.watch.looks;
+        let by_host = |of: fn(&Look, usize) -> f64| -> Vec<Vec<f64>> {
+            let hosts = 0..self.hosts.len();
+            hosts.map(|host| looks.iter().map(|it| of(it, host)).collect()).collect()
+        };
         Timeline {
             seconds: looks.iter().map(|it| seconds(it.at)).collect(),
             decode_tokens_per_second: looks.iter().map(|it| it.decode_tokens_per_second).collect(),
             running: looks.iter().map(|it| it.running).collect(),
             waiting: looks.iter().map(|it| it.waiting).collect(),
-            busy: looks.iter().map(|it| it.busy.clone()).collect(),
-            kv_used: looks.iter().map(|it| it.kv_used.clone()).collect(),
+            busy: by_host(|it, host| it.busy[host]),
+            kv_used: by_host(|it, host| it.kv_used[host]),
         }
     }
 }
