@@ -1,9 +1,13 @@
-use thalweg_wire::Attempt;
+use std::time::Duration;
+
+use thalweg_wire::{Attempt, Candidate, Finish, HostId, Open, Refusal, Refuse, Sampling};
 
 use super::*;
 use crate::fixture::plan;
+use crate::policy::{GatewayPolicy, Growth, Pack};
 
 mod random;
+mod scarce;
 
 const ME: HostId = HostId(1);
 const B: HostId = HostId(2);
@@ -14,10 +18,14 @@ fn config() -> Config {
         me: ME,
         incarnation: 5,
         context_tokens: 100,
-        waiting_max: 2,
-        patience: Duration::from_secs(30),
         stall_after: Duration::from_secs(60),
-        retry_after: Duration::from_secs(1),
+        policy: GatewayPolicy {
+            waiting_max: 2,
+            patience: Duration::from_secs(30),
+            retry_after: Duration::from_secs(1),
+            growth: Growth::OnDemand { headroom: 0.0 },
+            ..Pack::THALWEG.gateway
+        },
     }
 }
 

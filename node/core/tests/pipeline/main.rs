@@ -19,13 +19,16 @@ fn stages(hosts: &[(u64, u32, u32)]) -> Vec<(HostId, LayerRange)> {
     hosts.iter().map(stage).collect()
 }
 
-/// The requests of a seed: prompts of different lengths, some above a prefill chunk.
+/// The requests of a seed: prompts of different lengths, some above a prefill chunk. Half of them
+/// start with the same tokens.
 fn requests(seed: u64) -> Vec<(Vec<u32>, Sampling)> {
     let mut random = fastrand::Rng::with_seed(seed);
     (0..REQUESTS)
         .map(|_| {
             let prompt_tokens = random.choice([1, 7, 16, 33, 140]).expect("not empty");
-            let prompt = (0..prompt_tokens).map(|_| random.u32(0..1000)).collect();
+            let shared = if random.bool() { 48 } else { 0 };
+            let token = |at| if at < shared { at } else { random.u32(0..1000) };
+            let prompt = (0..prompt_tokens).map(token).collect();
             let sampling = Sampling {
                 max_tokens: random.u32(1..40),
                 seed: random.u64(..),
@@ -118,6 +121,50 @@ fn lost_frames_and_failed_steps_cost_time_but_no_token() {
         submit_all(&mut world, seed);
         check(&mut world, seed);
     }
+}
+
+/// Columns for the longest request, and one more: hardly two requests fit at a time.
+const TINY: u32 = 13;
+
+#[test]
+fn requests_that_give_way_all_the_time_lose_no_token() {
+    let mut preemptions = 0;
+    for seed in 0..SEEDS {
+        let mut world = World::new(seed, Faults::default());
+        world.columns(TINY);
+        world.load(1, &stages(&HOSTS));
+        submit_all(&mut world, seed);
+        check(&mut world, seed);
+        preemptions += world.counted().preemptions;
+    }
+    assert!(preemptions > SEEDS, "{preemptions}");
+}
+
+#[test]
+fn tiny_pools_lost_frames_and_a_host_that_dies() {
+    for seed in 0..SEEDS {
+        let faults = Faults { frames_lost_per_thousand: 3, steps_failed_per_thousand: 3 };
+        let mut world = World::new(seed, faults);
+        world.columns(TINY);
+        world.load(1, &stages(&HOSTS));
+        submit_all(&mut world, seed);
+        world.kill(HostId(1 + seed % 3));
+        check(&mut world, seed);
+    }
+}
+
+#[test]
+fn prompts_that_start_alike_are_computed_once() {
+    let (mut hit, mut queried) = (0, 0);
+    for seed in 0..SEEDS {
+        let mut world = World::new(seed, Faults::default());
+        world.load(1, &stages(&HOSTS));
+        submit_all(&mut world, seed);
+        check(&mut world, seed);
+        hit += world.counted().prefix_hit_tokens;
+        queried += world.counted().prefix_queried_tokens;
+    }
+    assert!(hit * 20 > queried, "{hit} of {queried} tokens were there");
 }
 
 #[test]

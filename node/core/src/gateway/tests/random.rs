@@ -35,6 +35,8 @@ fn any_act() -> impl Strategy<Value = Act> {
         Refusal::Gap,
         Refusal::StaleEpoch,
         Refusal::WrongLayers,
+        Refusal::Preempted,
+        Refusal::PrefixGone,
     ]);
     prop_oneof![
         4 => Just(Act::Submit),
