@@ -67,7 +67,13 @@ impl Bench {
             idle_after: Duration::from_secs(600),
             policy: Pack::THALWEG.stage,
         });
-        let pace = Pace { batch_max: 40, chunk_tokens: 128, step_us: 0, requests_max: 0 };
+        let pace = Pace {
+            batch_max: 40,
+            chunk_tokens: 128,
+            step_us: 0,
+            requests_max: 0,
+            micro_batches: 0,
+        };
         stage.handle(
             Duration::ZERO,
             Event::Loaded(Loaded {

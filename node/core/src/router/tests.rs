@@ -65,6 +65,7 @@ fn plan(layers: u32, stages: &[(u64, u32, u32)], weights: &[(End, End, f64)]) ->
             chunk_tokens: 128,
             step_us: 0,
             requests_max: 0,
+            micro_batches: 0,
         }
     };
     let weigh = |&(from, to, tokens_per_second)| Weight { from, to, tokens_per_second };
