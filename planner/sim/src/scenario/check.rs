@@ -84,10 +84,11 @@ fn lengths(entry: &LengthsEntry) -> Checked {
 }
 
 fn bounds(entry: &BoundsEntry) -> Checked {
-    let BoundsEntry { batch_max, chunk_tokens, step_ms, requests_max } = *entry;
+    let BoundsEntry { batch_max, chunk_tokens, step_ms, requests_max, micro_batches } = *entry;
     batch_max.map_or(Ok(()), |it| count("bounds.batch_max", it, REQUESTS_MAX))?;
     chunk_tokens.map_or(Ok(()), |it| count("bounds.chunk_tokens", it, TOKENS_MAX))?;
     requests_max.map_or(Ok(()), |it| count("bounds.requests_max", it, REQUESTS_MAX))?;
+    micro_batches.map_or(Ok(()), |it| count("bounds.micro_batches", it, REQUESTS_MAX))?;
     let milliseconds = "a time above 0 and up to 1000000 ms";
     step_ms.map_or(Ok(()), |it| positive("bounds.step_ms", it, 1e6, milliseconds))
 }

@@ -192,6 +192,8 @@ pub struct BoundsEntry {
     pub step_ms: Option<f64>,
     /// Requests in flight through a host at most.
     pub requests_max: Option<u32>,
+    /// Groups in which requests decode; as many as a route has stages if absent.
+    pub micro_batches: Option<u32>,
 }
 
 /// Limits of hosts and gateways; what is absent is as on a real host, and without end for users and

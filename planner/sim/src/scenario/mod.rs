@@ -150,7 +150,7 @@ impl ScenarioFile {
     }
 
     fn bounds(&self, pack: Pack) -> Bounds {
-        let BoundsEntry { batch_max, chunk_tokens, step_ms, requests_max } = self.bounds;
+        let BoundsEntry { batch_max, chunk_tokens, step_ms, requests_max, micro_batches } = self.bounds;
         let chunk = match pack.stage.prefill {
             Prefill::Whole => u32::MAX,
             Prefill::Chunked => CHUNK_TOKENS,
@@ -160,6 +160,7 @@ impl ScenarioFile {
             chunk_tokens: chunk_tokens.unwrap_or(chunk),
             step_us: step_ms.map_or(0, |it| (it * 1e3).round() as u32),
             requests_max: requests_max.unwrap_or(0),
+            micro_batches: micro_batches.unwrap_or(0),
         }
     }
 
