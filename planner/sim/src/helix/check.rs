@@ -2,7 +2,7 @@
 
 use super::HelixError;
 use super::scenario::{End, Helix, Host, Length, Link, Policy, Scenario, Work};
-use super::steps::Limits;
+use super::steps::{DECODES_LISTED_MAX, Limits, PROMPTS_LISTED_MAX};
 
 impl Scenario {
     /// Whether everything can be meant.
@@ -14,6 +14,12 @@ impl Scenario {
         ];
         if let Some((what, _)) = empty.into_iter().find(|it| it.1) {
             return Err(HelixError::Empty { what });
+        }
+        for (at, it) in self.devices.iter().enumerate() {
+            let decodes = it.decode_requests_max.iter().copied().max().unwrap_or(0);
+            let prompts = ("prefill_requests_max of machine type", it.prefill_requests_max);
+            few(prompts, at, PROMPTS_LISTED_MAX)?;
+            few(("decode_requests_max of machine type", decodes), at, DECODES_LISTED_MAX)?;
         }
         for (host, it) in self.hosts.iter().enumerate() {
             self.check_host(host, it)?;
@@ -144,4 +150,9 @@ fn not_negative(what: &'static str, at: usize, value: f64) -> Result<(), HelixEr
     let fine = value >= 0.0 && value.is_finite();
     let expected = "zero or a number above";
     if fine { Ok(()) } else { Err(HelixError::Number { what, at, value, expected }) }
+}
+
+fn few((what, count): (&'static str, u32), at: usize, max: u32) -> Result<(), HelixError> {
+    let (value, expected) = (f64::from(count), "a thousand prompts or a million requests at most");
+    if count <= max { Ok(()) } else { Err(HelixError::Number { what, at, value, expected }) }
 }

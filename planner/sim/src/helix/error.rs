@@ -73,7 +73,9 @@ pub enum HelixError {
         links: usize,
     },
     /// The recorded lengths are used up.
-    #[error("all {lengths} recorded lengths are used up at {at_seconds} s; record more or end sooner")]
+    #[error(
+        "all {lengths} recorded lengths are used up at {at_seconds} s; record more or end sooner"
+    )]
     Lengths {
         /// How many there were.
         lengths: usize,
@@ -110,7 +112,9 @@ pub enum HelixError {
         at_seconds: f64,
     },
     /// No host may take a query, and it must not be rejected.
-    #[error("nobody may take query {query} at {at_seconds} s; send less at once or let it be rejected")]
+    #[error(
+        "nobody may take query {query} at {at_seconds} s; send less at once or let it be rejected"
+    )]
     NoRoute {
         /// Index of the query.
         query: usize,

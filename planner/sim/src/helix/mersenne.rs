@@ -140,7 +140,10 @@ mod tests {
     fn draws_are_those_of_cpython() {
         let mut draws = Mersenne::new(0);
         let units: Vec<f64> = (0..3).map(|_| draws.unit()).collect();
-        assert_eq!(units, [0.844_421_851_525_048_1, 0.757_954_402_940_302_5, 0.420_571_580_830_845]);
+        assert_eq!(
+            units,
+            [0.844_421_851_525_048_1, 0.757_954_402_940_302_5, 0.420_571_580_830_845]
+        );
         let mut draws = Mersenne::new(0);
         let below: Vec<u32> = (0..6).map(|_| draws.below(16_657)).collect();
         assert_eq!(below, [12_623, 13_781, 1_326, 8_484, 15_922, 13_268]);

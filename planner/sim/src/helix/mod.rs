@@ -16,6 +16,7 @@
 //! the run ends; offline, whatever the KV estimate refuses is dropped.
 
 mod agenda;
+mod arrivals;
 mod check;
 mod error;
 mod mersenne;
@@ -28,11 +29,14 @@ mod stage;
 mod steps;
 #[cfg(test)]
 mod tests;
+mod topology;
 mod world;
 
+pub use arrivals::draw_arrivals;
 pub use error::HelixError;
 pub use outcome::{Latency, Outcome, Record};
 pub use run::simulate;
 pub use scenario::{
     Arrival, End, Helix, Host, Length, Lengths, Link, Policy, Scenario, WhenFull, Window, Work,
 };
+pub use topology::{plan_links, swarm_links};

@@ -151,7 +151,7 @@ impl Network {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::helix::scenario::tests::chain;
+    use crate::helix::tests::chain;
 
     #[test]
     fn a_transmission_holds_its_share_until_it_has_left() {

@@ -190,7 +190,7 @@ impl<'a> Run<'a> {
         };
         let row = self.world.queries[query as usize].row(query);
         let longest = [
-            (u64::from(row.prompt_tokens), u64::from(stage.limits.prompt_tokens)),
+            (u64::from(row.prompt_tokens), stage.limits.prompt_tokens),
             (u64::from(row.context_tokens), stage.limits.context_tokens),
         ];
         if let Some(&(tokens, max)) = longest.iter().find(|it| it.0 > it.1) {

@@ -4,7 +4,6 @@ use thalweg_planner::cluster::Model;
 use thalweg_planner::device::Device;
 use thalweg_wire::LayerRange;
 
-
 /// Everything that decides a run.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Scenario {

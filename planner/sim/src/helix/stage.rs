@@ -17,7 +17,7 @@ pub(super) struct Row {
 pub(super) struct Rows {
     pub list: Vec<Row>,
     pub prompts: u32,
-    pub prompt_tokens: u32,
+    pub prompt_tokens: u64,
     pub decodes: u32,
     pub context_tokens: u64,
 }
@@ -31,7 +31,7 @@ impl Rows {
     fn count(&mut self, row: Row) {
         if row.prompt_tokens > 0 {
             self.prompts += 1;
-            self.prompt_tokens += row.prompt_tokens;
+            self.prompt_tokens += u64::from(row.prompt_tokens);
         } else {
             self.decodes += 1;
             self.context_tokens += u64::from(row.context_tokens);
@@ -65,8 +65,8 @@ impl Rows {
 
     fn fits_beside(&self, row: Row, limits: &Limits) -> bool {
         if row.prompt_tokens > 0 {
-            self.prompts < limits.prompts
-                && self.prompt_tokens + row.prompt_tokens <= limits.prompt_tokens
+            let tokens = self.prompt_tokens + u64::from(row.prompt_tokens);
+            self.prompts < limits.prompts && tokens <= limits.prompt_tokens
         } else {
             let context = self.context_tokens + u64::from(row.context_tokens);
             self.decodes < limits.decodes && context <= limits.context_tokens
@@ -84,7 +84,11 @@ impl Rows {
         self.clear();
         list.retain(|&row| {
             let fits = step.fits_beside(row, limits);
-            if fits { step.push(row) } else { self.count(row) }
+            if fits {
+                step.push(row)
+            } else {
+                self.count(row)
+            }
             !fits
         });
         self.list = list;
@@ -158,7 +162,7 @@ impl Stage {
     /// Ends the step that runs.
     pub fn end(&mut self) -> Ended {
         self.busy = false;
-        self.kv_used += u64::from(self.step.prompt_tokens) + u64::from(self.step.decodes);
+        self.kv_used += self.step.prompt_tokens + u64::from(self.step.decodes);
         let ended = match self.queues.get_mut(self.layer + 1) {
             Some(next) => {
                 next.append(&mut self.step);

@@ -8,11 +8,15 @@ const PROMPT_TOKENS_MAX: u32 = 2048;
 /// Tokens of context that a step has room for per decoding request in it.
 const CONTEXT_TOKENS_EACH: u64 = 1000;
 
+/// Prompts, and decoding requests, that a machine type may list for a step.
+pub(super) const PROMPTS_LISTED_MAX: u32 = 1 << 10;
+pub(super) const DECODES_LISTED_MAX: u32 = 1 << 20;
+
 /// What a step may hold at most.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Limits {
     pub prompts: u32,
-    pub prompt_tokens: u32,
+    pub prompt_tokens: u64,
     pub decodes: u32,
     pub context_tokens: u64,
 }
@@ -26,7 +30,7 @@ impl Limits {
         let prompts = device.prefill_requests_max;
         (prompts > 0 && decodes > 0).then(|| Self {
             prompts,
-            prompt_tokens: prompts.saturating_mul(PROMPT_TOKENS_MAX),
+            prompt_tokens: u64::from(prompts) * u64::from(PROMPT_TOKENS_MAX),
             decodes,
             context_tokens: u64::from(decodes) * CONTEXT_TOKENS_EACH,
         })
@@ -44,7 +48,7 @@ impl Steps {
     /// Reads a machine's curves up to the largest limits of any number of layers.
     pub fn new(device: &Device) -> Self {
         let decodes = device.decode_requests_max.iter().copied().max().unwrap_or(0);
-        let prompt_tokens = device.prefill_requests_max.saturating_mul(PROMPT_TOKENS_MAX);
+        let prompt_tokens = device.prefill_requests_max * PROMPT_TOKENS_MAX;
         let decode = |it| device.decode_seconds(it);
         let mut steps = Self {
             prefill: table(&device.prefill, prompt_tokens, |it| device.prefill_seconds(it)),
@@ -58,7 +62,7 @@ impl Steps {
     }
 
     /// Seconds of a step of one layer within the limits.
-    pub fn seconds(&self, prompt_tokens: u32, decodes: u32) -> f64 {
+    pub fn seconds(&self, prompt_tokens: u64, decodes: u32) -> f64 {
         self.prefill[prompt_tokens as usize] + self.decode[decodes as usize]
     }
 }

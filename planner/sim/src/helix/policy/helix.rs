@@ -46,7 +46,7 @@ struct Lane {
 #[derive(Clone, Debug)]
 struct Memory {
     layers: Range<usize>,
-    prompt_tokens_max: u32,
+    prompt_tokens_max: u64,
     capacity: i64,
     free: i64,
 }
@@ -83,7 +83,7 @@ impl Helix {
     fn may_take(&self, host: u32, prompt_tokens: u32) -> bool {
         let it = &self.memory[host as usize];
         let left = it.free - self.expected_tokens(prompt_tokens) * it.layers.len() as i64;
-        prompt_tokens <= it.prompt_tokens_max
+        u64::from(prompt_tokens) <= it.prompt_tokens_max
             && left as f64 >= (1.0 - self.kv_share_max) * it.capacity as f64
     }
 
