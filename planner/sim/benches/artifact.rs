@@ -11,10 +11,13 @@ mod recorded;
 
 use std::path::Path;
 
-use recorded::{Failure, NIC_BYTES_PER_SECOND, Placed, json, lengths, text, unzipped, word};
+use recorded::{
+    Failure, NIC_BYTES_PER_SECOND, Placed, held, json, lengths, resolved, text, unzipped, wire,
+    word,
+};
 use serde_json::Value;
 use thalweg_sim::helix::{
-    self, Arrival, Latency, Length, Lengths, Policy, Scenario, Window, Work, draw_arrivals,
+    self, Arrival, End, Latency, Length, Lengths, Policy, Scenario, Window, Work, draw_arrivals,
     simulate, swarm_links,
 };
 
@@ -322,7 +325,7 @@ fn placed(folder: &Path, name: &str, layout: &Value) -> Result<Placed, Failure> 
             _ => |_| "T4x4",
         };
         let machines = (0..hosts).map(|it| machine(it).to_owned()).collect();
-        return Placed::chain(machines, layout, model);
+        return chain(machines, layout, model);
     }
     let cluster = word(&layout["cluster"])?;
     // Plans of the two clusters were made on a part of their links, unless they say otherwise.
@@ -330,6 +333,19 @@ fn placed(folder: &Path, name: &str, layout: &Value) -> Result<Placed, Failure> 
     let pruned = plan && matches!(cluster, "geo24" | "hetero42");
     let suffix = if pruned { "_pruned12" } else { "" };
     Placed::new(&json(&folder.join(format!("clusters/{cluster}{suffix}.json")))?, layout, model)
+}
+
+/// Hosts one after the other on links of 1 GB/s and a millisecond.
+fn chain(machines: Vec<String>, layout: &Value, model: &str) -> Result<Placed, Failure> {
+    let ids: Vec<u32> = (0..machines.len() as u32).collect();
+    let range = |id: &u32| {
+        held(layout, *id)?.ok_or_else(|| Failure::from(format!("no layers of host {id}")))
+    };
+    let ranges = ids.iter().map(range).collect::<Result<Vec<_>, _>>()?;
+    let end = |at: u32| if (at as usize) < ids.len() { End::Host(at) } else { End::Gateway };
+    let mut wires = vec![wire(End::Gateway, End::Host(0), 1e9, 0.001)];
+    wires.extend(ids.iter().map(|it| wire(End::Host(*it), end(it + 1), 1e9, 0.001)));
+    Ok(Placed { resolved: resolved(&machines, model)?, ranges, machines, wires, ids })
 }
 
 fn recorded_flow<'a>(flows: &'a Value, name: &str) -> Result<&'a Value, Failure> {

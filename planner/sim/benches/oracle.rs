@@ -14,7 +14,7 @@ use recorded::{
 };
 use serde_json::Value;
 use thalweg_sim::helix::{
-    Helix, Latency, Lengths, Link, Outcome, Policy, Record, Scenario, Window, Work, simulate,
+    End, Helix, Latency, Lengths, Link, Outcome, Policy, Record, Scenario, Window, Work, simulate,
     swarm_links,
 };
 
@@ -157,17 +157,22 @@ fn equal_queries(
                 && same(last, ours.last_end_seconds)
                 && decoded.parse() == Ok(ours.decoded)
                 && (ours.prompt_end_seconds.is_none()
-                    || placed.route(route)? == hosts(links, ours)),
+                    || nodes(route)? == hosts(placed, links, ours)),
         );
     }
     Ok((equal, rows.len()))
 }
 
-/// Hosts of a route.
-fn hosts(links: &[Link], record: &Record) -> Vec<u32> {
+/// Nodes of a recorded route.
+fn nodes(route: &str) -> Result<Vec<u32>, Failure> {
+    Ok(route.split_whitespace().map(str::parse).collect::<Result<_, _>>()?)
+}
+
+/// Hosts of a route, in the artifact's numbers.
+fn hosts(placed: &Placed, links: &[Link], record: &Record) -> Vec<u32> {
     let host = |link: &u32| match links[*link as usize].to {
-        thalweg_sim::helix::End::Host(host) => Some(host),
-        thalweg_sim::helix::End::Gateway => None,
+        End::Host(host) => Some(placed.ids[host as usize] + 2),
+        End::Gateway => None,
     };
     record.route.iter().filter_map(host).collect()
 }

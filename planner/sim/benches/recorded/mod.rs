@@ -79,24 +79,19 @@ pub struct Placed {
     pub ranges: Vec<LayerRange>,
     pub machines: Vec<String>,
     pub wires: Vec<Link>,
-    /// What it takes to name hosts like the artifact does: its number of the first.
-    ids: Vec<u32>,
+    /// The artifact's number of each host; in routes and flows it adds two.
+    pub ids: Vec<u32>,
 }
 
 impl Placed {
     /// A layout of a cluster; hosts without layers are left out.
     pub fn new(cluster: &Value, layout: &Value, model: &str) -> Result<Self, Failure> {
         let nodes = entries(&cluster["nodes"])?;
-        let held = |id: u32| {
-            let range = &layout["layout"][id.to_string()];
-            let ends = |at: usize| whole(&range[at]);
-            range.is_array().then(|| Ok::<_, Failure>(LayerRange::new(ends(0)?, ends(1)?)?))
-        };
         let (mut ids, mut ranges, mut machines) = (Vec::new(), Vec::new(), Vec::new());
         for (id, node) in (0..).zip(nodes) {
-            if let Some(range) = held(id) {
+            if let Some(range) = held(layout, id)? {
                 ids.push(id);
-                ranges.push(range?);
+                ranges.push(range);
                 machines.push(word(&node["type"])?.to_owned());
             }
         }
@@ -113,23 +108,6 @@ impl Placed {
             let latency = number(&link["latency_s"])?;
             wires.push(wire(from, to, rate, latency));
         }
-        Ok(Self { resolved: resolved(&machines, model)?, ranges, machines, wires, ids })
-    }
-
-    /// A chain of one machine type after the other on links of 1 GB/s and a millisecond.
-    pub fn chain(machines: Vec<String>, layout: &Value, model: &str) -> Result<Self, Failure> {
-        let ids: Vec<u32> = (0..machines.len() as u32).collect();
-        let range = |id: &u32| {
-            let range = &layout["layout"][id.to_string()];
-            Ok::<_, Failure>(LayerRange::new(whole(&range[0])?, whole(&range[1])?)?)
-        };
-        let ranges = ids.iter().map(range).collect::<Result<Vec<_>, _>>()?;
-        let end = |at: usize| if at < ids.len() { End::Host(at as u32) } else { End::Gateway };
-        let wires = (0..ids.len())
-            .map(|it| (end(it), end(it + 1)))
-            .chain([(End::Gateway, End::Host(0))])
-            .map(|(from, to)| wire(from, to, 1e9, 0.001))
-            .collect();
         Ok(Self { resolved: resolved(&machines, model)?, ranges, machines, wires, ids })
     }
 
@@ -193,26 +171,25 @@ impl Placed {
         };
         links.iter().map(flow).collect()
     }
+}
 
-    /// A recorded route as host indices.
-    pub fn route(&self, text: &str) -> Result<Vec<u32>, Failure> {
-        let host = |uid: &str| {
-            let id = uid.parse::<u32>()?.checked_sub(2);
-            let place = self.ids.iter().position(|it| Some(*it) == id);
-            place.map(|it| it as u32).ok_or_else(|| format!("no node {uid}").into())
-        };
-        text.split_whitespace().map(host).collect()
+/// Layers of a host in a layout.
+pub fn held(layout: &Value, id: u32) -> Result<Option<LayerRange>, Failure> {
+    let range = &layout["layout"][id.to_string()];
+    if !range.is_array() {
+        return Ok(None);
     }
+    Ok(Some(LayerRange::new(whole(&range[0])?, whole(&range[1])?)?))
 }
 
 /// A link with its figures rounded as the artifact's files of milliseconds and megabytes do it.
-fn wire(from: End, to: End, bytes_per_second: f64, latency_seconds: f64) -> Link {
+pub fn wire(from: End, to: End, bytes_per_second: f64, latency_seconds: f64) -> Link {
     let bytes_per_second = bytes_per_second / 1e6 * 1e6;
     Link { from, to, bytes_per_second, latency_seconds: latency_seconds * 1000.0 * 0.001 }
 }
 
 /// Machine types as the planner knows them, in a cluster of these hosts.
-fn resolved(machines: &[String], model: &str) -> Result<Resolved, Failure> {
+pub fn resolved(machines: &[String], model: &str) -> Result<Resolved, Failure> {
     let host = |(at, machine): (usize, &String)| HostEntry {
         name: format!("h{at}"),
         machine: machine.clone(),

@@ -240,12 +240,13 @@ fn memory_is_given_back_when_a_query_ends() {
 
 #[test]
 fn what_cannot_be_meant_is_refused() {
-    let refusal = |spoil: fn(&mut Scenario)| {
+    type Spoil = fn(&mut Scenario);
+    let refusal = |spoil: Spoil| {
         let mut scenario = chain(2);
         spoil(&mut scenario);
         simulate(&scenario).map_or_else(|it| it.to_string(), |_| "nothing".to_owned())
     };
-    let cases: [(fn(&mut Scenario), &str); 16] = [
+    let cases: [(Spoil, &str); 16] = [
         (|it| it.hosts.clear(), "no host"),
         (|it| it.links.clear(), "no link"),
         (|it| it.work = at_once(0, (1, 1)), "no query"),
