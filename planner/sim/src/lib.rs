@@ -13,6 +13,7 @@
 
 pub mod agenda;
 pub mod compute;
+pub mod helix;
 pub mod ledger;
 pub mod link;
 pub mod outcome;
