@@ -4,6 +4,7 @@
 //! So placements of much flow stand beside such with fewer and deeper stages and such that leave
 //! machines out, each at some loads; those that another beats in every respect are dropped.
 
+mod climb;
 mod estimate;
 #[cfg(test)]
 mod tests;
@@ -16,6 +17,7 @@ use crate::instance::{Class, Instance, Placement, Rates};
 use crate::method::{Progress, Watch};
 use crate::place::blocks;
 use crate::survive;
+pub use climb::improve;
 use estimate::Loop;
 
 /// What the operator wants most.
@@ -149,7 +151,7 @@ pub fn cheapest(instance: &Instance, placement: &Placement, flow: f64) -> Placem
 }
 
 /// Placements that might be best for somebody: of much flow, with deep stages, without some machine
-/// type or some region, and what is left of them where the price counts.
+/// type or some region, of one machine type, and what is left of them where the price counts.
 ///
 /// `watch` is told of every placement searched for; after its `Break` those found so far are
 /// returned.
@@ -182,15 +184,17 @@ fn grounds(instance: &Instance) -> Vec<Instance> {
         grounds.push(restricted(instance, |_, count| count >= least));
     }
     if instance.classes.len() > 1 {
-        for without in 0..instance.classes.len() {
-            grounds.push(restricted(instance, |class, _| class != without));
-            let deep = |class, count| class != without && count >= COUNT_DEEP;
+        for this in 0..instance.classes.len() {
+            grounds.push(restricted(instance, |class, _| class != this));
+            let deep = |class, count| class != this && count >= COUNT_DEEP;
             grounds.push(restricted(instance, deep));
+            grounds.push(restricted(instance, |class, _| class == this));
         }
     }
     if instance.regions.len() > 1 {
         grounds.extend((0..instance.regions.len()).map(|region| without_region(instance, region)));
     }
+    grounds.retain(|it| it.layers_held_max() >= u64::from(it.layers));
     grounds
 }
 

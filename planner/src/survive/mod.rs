@@ -25,7 +25,7 @@ use crate::method::{Found, Progress, Watch};
 use anneal::Anneal;
 pub use bound::limit;
 use exact::Exact;
-pub(crate) use moves::neighbour;
+pub(crate) use moves::{draw, neighbour};
 
 /// What the loss of one host leaves by new weights alone.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -61,6 +61,9 @@ pub fn worst_loss(instance: &Instance, placement: &Placement) -> Option<WorstLos
 /// Rounds of annealing.
 const ROUNDS: u32 = 24;
 
+/// A search that gains nothing in so many rounds ends.
+const ROUNDS_IDLE_MAX: u32 = 10;
+
 /// Moves of a round, for each host.
 const MOVES_PER_HOST: u64 = 25_000;
 
@@ -68,7 +71,7 @@ const MOVES_PER_HOST: u64 = 25_000;
 const AIM_FIRST: f64 = 0.9;
 
 /// As long as nothing keeps the promise, each round aims at this share of the aim before.
-const AIM_LOWER: f64 = 0.9;
+const AIM_LOWER: f64 = 0.95;
 
 /// Then rounds aim at the best so far plus these shares of what is left to the limit, in turn.
 const AIMS: [f64; 4] = [0.5, 0.25, 0.12, 0.05];
@@ -94,16 +97,19 @@ pub fn search(
     let mut anneal = Anneal::new(instance, alpha, start, &mut rng);
     let mut target = AIM_FIRST * limit;
     let moves = MOVES_PER_HOST * hosts as u64;
+    let mut idle = 0;
     for round in 0..ROUNDS {
+        let before = anneal.best_flow();
         anneal.run(target, moves, &mut rng);
         let flow = anneal.best_flow();
+        idle = if flow > before || flow <= 0.0 { 0 } else { idle + 1 };
         target = if flow > 0.0 {
             flow + (limit - flow) * AIMS[round as usize % AIMS.len()]
         } else {
             target * AIM_LOWER
         };
         let progress = Progress { flow, bound: limit, moves: u64::from(round + 1) * moves };
-        if watch(progress).is_break() {
+        if watch(progress).is_break() || idle >= ROUNDS_IDLE_MAX {
             break;
         }
     }

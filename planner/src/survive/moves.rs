@@ -9,7 +9,7 @@ use crate::instance::{Instance, Placement};
 const FOLLOWERS_SEEN_MAX: usize = 64;
 
 /// New ranges of one host or two.
-pub(super) struct Change {
+pub(crate) struct Change {
     hosts: [(usize, Option<LayerRange>); 2],
     count: usize,
 }
@@ -24,6 +24,11 @@ impl Change {
     }
 
     /// Each host with its new range.
+    pub fn hosts(&self) -> &[(usize, Option<LayerRange>)] {
+        &self.hosts[..self.count]
+    }
+
+    /// The same, to keep what the change replaces.
     pub fn hosts_mut(&mut self) -> &mut [(usize, Option<LayerRange>)] {
         &mut self.hosts[..self.count]
     }
@@ -32,12 +37,12 @@ impl Change {
         let fits = |&(host, range): &(usize, Option<LayerRange>)| {
             range.is_none_or(|it| it.end() <= instance.layers && instance.rate(host, it) > 0.0)
         };
-        self.hosts[..self.count].iter().all(fits)
+        self.hosts().iter().all(fits)
     }
 }
 
 /// A change of one host, or of two that trade layers. `None` if the draw leads nowhere.
-pub(super) fn draw(instance: &Instance, now: &Placement, rng: &mut Rng) -> Option<Change> {
+pub(crate) fn draw(instance: &Instance, now: &Placement, rng: &mut Rng) -> Option<Change> {
     let host = rng.usize(0..now.len());
     let change = match rng.u8(0..10) {
         0..6 => Change::one(host, neighbour(instance, host, now[host], rng)?),

@@ -72,9 +72,16 @@ pub(super) fn search(
     let board = Board::new(METHOD, effort, interrupt);
     let mut placements =
         frontier::placements(instance, effort.seed, &mut |progress| board.note(progress));
-    board.end();
     placements.push(found.placement);
-    let best = frontier::rank(instance, targets, &placements, None);
+    let mut best = frontier::rank(instance, targets, &placements, None);
+    if let Some(first) = best.first() {
+        let mut watch = |progress| board.note(progress);
+        let better =
+            frontier::improve(instance, targets, &first.placement, effort.seed, &mut watch);
+        placements.push(better);
+        best = frontier::rank(instance, targets, &placements, None);
+    }
+    board.end();
     match best.first() {
         Some(first) => {
             let found = Found::new(first.placement.clone());

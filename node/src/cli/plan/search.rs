@@ -26,7 +26,7 @@ const THREADS_MAX: u64 = 2;
 /// A plan this close to its bound is not searched further.
 const GAP_CLOSED: f64 = 1e-4;
 
-/// Share of the time for a placement at all, where it is then made to survive a loss.
+/// Share of the time for a placement at all, where links bind and it is then made to survive a loss.
 const START_SHARE: f64 = 0.4;
 
 /// When to stop, and where to begin.
@@ -122,13 +122,16 @@ fn one(
     let Some(alpha) = effort.survive else {
         return place(instance, name, seed, &mut |progress| board.note(progress));
     };
-    let left = effort.deadline.saturating_duration_since(Instant::now());
-    let start_until = Instant::now() + left.mul_f64(START_SHARE);
-    let start = place(instance, name, seed, &mut |_progress| {
-        let over = Instant::now() >= start_until || board.interrupt.is_set();
-        if over { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    // Where links do not bind the search needs no placement to begin with.
+    let start = flow::links_bind(instance).then(|| {
+        let left = effort.deadline.saturating_duration_since(Instant::now());
+        let start_until = Instant::now() + left.mul_f64(START_SHARE);
+        place(instance, name, seed, &mut |_progress| {
+            let over = Instant::now() >= start_until || board.interrupt.is_set();
+            if over { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        })
     });
-    let start = start.map(|it| it.placement);
+    let start = start.flatten().map(|it| it.placement);
     survive::search(instance, alpha, seed, start.as_ref(), &mut |progress| board.note(progress))
 }
 
