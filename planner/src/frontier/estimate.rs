@@ -7,9 +7,9 @@
 //! t = layers · (decode(max(X u t, 2)) + prefill(X u t · prompt / output))
 //! ```
 //!
-//! A token waits for half a step and takes one, at each host, and the hops between. Prompts go in
-//! chunks, so that each is one more token's way behind its slowest stage. What is in flight must fit
-//! the KV memory of every host. Batches are taken as paced: convoys, and what a scheduler loses, are
+//! A token waits for half a step and takes one, at each host, and the hops between. A prompt goes in
+//! chunks of what prompts arrive during a step, or of [`CHUNK_LEAST`] where that is little, one more
+//! step of the slowest stage each. What is in flight must fit the KV memory of every host. Batches are taken as paced: convoys, and what a scheduler loses, are
 //! for a simulator to find. Good for ranking placements, not for promising.
 
 use crate::Charge;
@@ -28,6 +28,12 @@ const BATCH_LEAST: f64 = 2.0;
 
 /// Rounds of the step time's fixed point; it shrinks geometrically unless the host is overloaded.
 const ROUNDS: usize = 200;
+
+/// A prompt goes in chunks of at least so many tokens.
+const CHUNK_LEAST: f64 = 128.0;
+
+/// Parts of the highest rate that are tried, from above, for one that keeps targets.
+const SHARES: f64 = 64.0;
 
 /// Halvings of the rate: to a millionth.
 const HALVINGS: usize = 40;
@@ -96,47 +102,53 @@ impl<'a> Loop<'a> {
         Some(Self { stages, hop_seconds, mix, price_per_hour })
     }
 
-    /// The score at a share of the highest rate that KV memory and step times allow, and, where
-    /// given, the targets.
-    pub fn score(&self, share: f64, ttft: Option<f64>, tpot: Option<f64>) -> Option<Score> {
-        let keeps = |it: &Score| {
-            ttft.is_none_or(|most| it.ttft_seconds <= most)
-                && tpot.is_none_or(|most| it.tpot_seconds <= most)
-        };
+    /// The highest rate of output tokens/s that KV memory and step times allow.
+    pub fn most(&self) -> f64 {
         // More than one layer's worth of work in no time is possible nowhere.
-        let (mut low, mut high) = (0.0, 1e6);
-        for _ in 0..HALVINGS {
-            let rate = (low + high) / 2.0;
-            if self.at(rate).is_some_and(|it| keeps(&it)) { low = rate } else { high = rate }
-        }
-        self.at(low * share).filter(|it| it.tokens_per_second > 0.0)
+        self.highest(0.0, 1e6, |_| true)
     }
 
-    /// What a rate of output tokens/s means. `None` if it is too high.
-    fn at(&self, rate: f64) -> Option<Score> {
+    /// The highest rate of output tokens/s at which a score is as wanted; `None` if it is at none.
+    pub fn most_with(&self, wanted: impl Fn(&Score) -> bool) -> Option<f64> {
+        // What is wanted may fail below as well: a prompt passes more quickly in larger chunks.
+        let step = self.most() / SHARES;
+        let shares = (1..=SHARES as u32).rev().map(|it| f64::from(it) * step);
+        let least = shares.into_iter().find(|&it| self.at(it).is_some_and(|it| wanted(&it)))?;
+        Some(self.highest(least, least + step, wanted))
+    }
+
+    /// The highest rate from `low`, which is as wanted, up to `high`.
+    fn highest(&self, mut low: f64, mut high: f64, wanted: impl Fn(&Score) -> bool) -> f64 {
+        for _ in 0..HALVINGS {
+            let rate = (low + high) / 2.0;
+            if self.at(rate).is_some_and(|it| wanted(&it)) { low = rate } else { high = rate }
+        }
+        low
+    }
+
+    /// What a rate of output tokens/s means. `None` if it is zero or too high.
+    pub fn at(&self, rate: f64) -> Option<Score> {
+        if rate <= 0.0 {
+            return None;
+        }
         let Mix { prompt_tokens, output_tokens } = self.mix;
-        let (mut token, mut slowest) = (self.hop_seconds, 0.0_f64);
+        let prompts = prompt_tokens / output_tokens;
+        let mut token_seconds = self.hop_seconds;
         let mut chunk = f64::INFINITY;
+        let mut batches = Vec::with_capacity(self.stages.len());
         for stage in &self.stages {
             let arriving = rate * stage.share;
-            let prompts = prompt_tokens / output_tokens;
-            let mut step = 0.0;
-            for _ in 0..ROUNDS {
-                let batch = arriving * step;
-                let decode = stage.device.decode_seconds(batch.max(BATCH_LEAST));
-                let prefill = stage.device.prefill_seconds(batch * prompts);
-                let next = stage.layers * (decode + prefill);
-                if next > STEP_SECONDS_MAX || batch > stage.batch_max {
-                    return None;
-                }
-                step = next;
-            }
-            token += 1.5 * step * stage.share;
-            slowest = slowest.max(step);
-            chunk = chunk.min((arriving * step * prompts / stage.share).max(1.0));
+            let step = stage.step_seconds(arriving, prompts)?;
+            token_seconds += 1.5 * step * stage.share;
+            chunk = chunk.min(rate * step * prompts);
+            batches.push(arriving * step);
         }
-        let ttft_seconds = token + ((prompt_tokens / chunk).max(1.0) - 1.0) * slowest;
-        let requests = rate / output_tokens * (ttft_seconds + output_tokens * token);
+        let chunk = chunk.max(CHUNK_LEAST).min(prompt_tokens.max(1.0));
+        let slowest = (self.stages.iter().zip(batches))
+            .map(|(stage, batch)| stage.seconds(batch, chunk))
+            .fold(0.0, f64::max);
+        let ttft_seconds = token_seconds + (prompt_tokens / chunk - 1.0).max(0.0) * slowest;
+        let requests = rate / output_tokens * (ttft_seconds + output_tokens * token_seconds);
         let context = prompt_tokens + output_tokens / 2.0;
         let fits = |it: &Stage<'_>| {
             requests * it.share * context * it.layers <= KV_SHARE * it.kv_token_layers
@@ -144,9 +156,37 @@ impl<'a> Loop<'a> {
         self.stages.iter().all(fits).then_some(Score {
             tokens_per_second: rate,
             ttft_seconds,
-            tpot_seconds: token,
+            tpot_seconds: token_seconds,
             in_flight: requests,
             price_per_hour: self.price_per_hour,
         })
+    }
+}
+
+impl Stage<'_> {
+    /// Time of a step where so many tokens arrive in a second, each with so many prompt tokens.
+    /// `None` if the stage falls behind.
+    fn step_seconds(&self, arriving: f64, prompts: f64) -> Option<f64> {
+        let mut step = 0.0;
+        for _ in 0..ROUNDS {
+            let batch = arriving * step;
+            let next = self.seconds(batch, batch * prompts);
+            if next > STEP_SECONDS_MAX || batch > self.batch_max {
+                return None;
+            }
+            // Rounds to what nobody measures.
+            let settled = (next - step).abs() <= 1e-12 * next;
+            step = next;
+            if settled {
+                break;
+            }
+        }
+        Some(step)
+    }
+
+    /// Time of a step with so many decoding requests and prompt tokens.
+    fn seconds(&self, decoding: f64, prompt_tokens: f64) -> f64 {
+        let decode = self.device.decode_seconds(decoding.max(BATCH_LEAST));
+        self.layers * (decode + self.device.prefill_seconds(prompt_tokens))
     }
 }

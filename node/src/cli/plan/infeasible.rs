@@ -1,8 +1,8 @@
 //! Why there is no plan: which layers, how much memory, which policy.
 
 use thalweg_planner::cluster::Resolved;
-use thalweg_planner::flow;
 use thalweg_planner::instance::Instance;
+use thalweg_planner::{flow, survive};
 use thalweg_wire::LayerRange;
 
 use crate::cli::advice::Advice;
@@ -36,12 +36,29 @@ pub(super) fn none_found(resolved: &Resolved, method: &str) -> Advice {
 }
 
 /// No placement was found that survives.
-pub(super) fn fragile(alpha: f64) -> Advice {
+pub(super) fn fragile(instance: &Instance, alpha: f64) -> Advice {
+    let percent = alpha * 100.0;
+    let (layers, held) = (u64::from(instance.layers), instance.layers_held_max());
+    if alpha > 0.0 && held < 2 * layers {
+        let missing = 2 * layers - held;
+        return Advice::plain(format!(
+            "no plan keeps {percent:.0} % of its flow after the loss of any host by new weights \
+             alone: every layer would have to be on two hosts, {} in all, and all hosts together \
+             hold {held}",
+            2 * layers
+        ))
+        .hint(format!(
+            "Add hosts or memory for {missing} layers more ({:.1} GB of weights); or leave \
+             `--survive` out: `--sensitivity` says what a repair brings back.",
+            missing as f64 * instance.layer_bytes / 1e9
+        ));
+    }
+    let limit = survive::limit(instance, alpha);
     Advice::plain(format!(
-        "no plan was found that keeps {:.0} % of its flow after the loss of any host",
-        alpha * 100.0
+        "no plan was found that keeps {percent:.0} % of its flow after the loss of any host; none \
+         of them can carry more than {limit:.1} tokens/s"
     ))
-    .hint("Every layer must fit twice. Lower `--survive`, add hosts, or give more `--seconds`.")
+    .hint("Lower `--survive`, add hosts, or give more `--seconds`.")
 }
 
 fn infeasible(resolved: &Resolved, why: &str) -> Advice {
