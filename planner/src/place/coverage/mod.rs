@@ -6,8 +6,10 @@
 //! problem of its own. All limits count moves, so that the same seed gives the same plan.
 
 mod anneal;
+mod crossings;
 mod greedy;
 mod ground;
+mod joint;
 mod moves;
 mod regions;
 #[cfg(test)]
@@ -51,6 +53,11 @@ impl Method for Coverage {
 
     fn place(&self, instance: &Instance, seed: u64, watch: &mut Watch<'_>) -> Option<Found> {
         let bound = bound::prove(instance, Charge::Full).value;
+        if std::env::args().any(|it| it == "joint") {
+            let m = std::env::args().filter_map(|it| it.strip_prefix("m=").map(|it| it.parse::<u64>().unwrap())).next().unwrap();
+            let best = joint::search(instance, bound, m * 1000000, seed, watch)?;
+            return Some(Found { bound: Some(bound), ..Found::new(best.placement) });
+        }
         let Some(parts) = regions::parts(instance) else {
             let mut watch_blocks = |it: Progress| watch(Progress { bound, ..it });
             let found = blocks::search(instance, seed, &mut watch_blocks)?;
@@ -88,7 +95,7 @@ struct Best {
 /// Anneals until the best flow is close to the bound, or all moves are made.
 fn search(instance: &Instance, moves_max: u64, seed: u64, watch: &mut Watch<'_>) -> Option<Best> {
     let bound = bound::prove(instance, Charge::Full).value;
-    let ground = Ground::new(instance);
+    let ground = Ground::new(instance, false);
     let seats = greedy::fill(&ground, price(instance));
     let share = share(&ground, &seats, bound);
     if bound <= 0.0 || share <= 0.0 {
