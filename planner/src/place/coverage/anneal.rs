@@ -184,7 +184,7 @@ impl<'a> Anneal<'a> {
             *shift = Shift { host, from: (from, before), to: (to, after) };
         }
         let shifts = &shifts[..change.seats().len()];
-        self.crossings.as_mut().is_some_and(|it| it.attempt(shifts, worse_max).is_some())
+        self.crossings.as_mut().is_some_and(|it| it.attempt(shifts, worse_max))
     }
 
     /// What a host gives on a seat, as a fraction of the target.

@@ -39,7 +39,6 @@ pub(super) struct Crossings {
     sides: Vec<Side>,
     /// Sum of the squared excesses at each position.
     excess: Vec<f64>,
-    total: f64,
 }
 
 /// Hosts of a region at a position.
@@ -70,7 +69,6 @@ impl Crossings {
             counted: Vec::new(),
             sides: vec![Side::default(); positions * regions],
             excess: vec![0.0; positions],
-            total: 0.0,
         }
     }
 
@@ -90,12 +88,6 @@ impl Crossings {
         for position in 0..self.excess.len() {
             self.excess[position] = self.squared(position);
         }
-        self.total = self.excess.iter().sum();
-    }
-
-    /// Sum of all squared excesses.
-    pub fn total(&self) -> f64 {
-        self.total
     }
 
     /// The largest excess at one position, at most.
@@ -103,9 +95,8 @@ impl Crossings {
         self.excess.iter().copied().fold(0.0, f64::max).sqrt()
     }
 
-    /// Makes a change and returns what it adds to the squared excesses; `None`, and nothing is
-    /// changed, if that is more than `worse_max`.
-    pub fn attempt(&mut self, shifts: &[Shift], worse_max: f64) -> Option<f64> {
+    /// Makes a change unless that adds more than `worse_max` to the squared excesses. Says whether.
+    pub fn attempt(&mut self, shifts: &[Shift], worse_max: f64) -> bool {
         let mut touched = Touched::default();
         for shift in shifts {
             for seat in [shift.from.0, shift.to.0] {
@@ -115,7 +106,7 @@ impl Crossings {
         }
         let before = touched.before();
         if -before > worse_max {
-            return None;
+            return false;
         }
         self.shift(shifts, 1.0);
         let positions = || touched.positions[..touched.count].iter();
@@ -126,10 +117,9 @@ impl Crossings {
         if worse > worse_max {
             self.shift(shifts, -1.0);
             positions().for_each(|it| self.excess[it.0] = it.1);
-            return None;
+            return false;
         }
-        self.total += worse;
-        Some(worse)
+        true
     }
 
     fn shift(&mut self, shifts: &[Shift], sign: f64) {
@@ -157,7 +147,8 @@ impl Crossings {
             return 0.0;
         }
         let sides = &self.sides[position * self.regions..][..self.regions];
-        let (begin, end) = sides.iter().fold((0.0, 0.0), |sum, it| (sum.0 + it.begin, sum.1 + it.end));
+        let (begin, end) =
+            sides.iter().fold((0.0, 0.0), |sum, it| (sum.0 + it.begin, sum.1 + it.end));
         let squared = |(side, &(into, out)): (&Side, &(f64, f64))| {
             let carried = if side.rise > 0.0 {
                 into * side.begin * (end - side.end)
