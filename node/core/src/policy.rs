@@ -71,7 +71,8 @@ pub struct GatewayPolicy {
     pub growth: Growth,
     /// Requests that may wait for a route at most; more are rejected.
     pub waiting_max: usize,
-    /// How long a request may wait for its first route.
+    /// How long a request may wait for a route. One that was under way waits for room as long as
+    /// it takes, and is given up only while hosts do not cover the model.
     pub patience: Duration,
     /// What rejected clients are told to wait.
     pub retry_after: Duration,

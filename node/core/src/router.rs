@@ -90,6 +90,12 @@ impl Router {
         self.graph.route(&hosts)
     }
 
+    /// Whether hosts that are `usable` cover the model.
+    pub fn covers(&mut self, usable: impl Fn(HostId) -> bool) -> bool {
+        self.graph.find_live(usable, &mut self.live);
+        self.graph.hops(0).iter().any(|hop| self.live[hop.to])
+    }
+
     /// Takes in how long a route took from the open to its first token.
     pub fn answered(&mut self, route: &Route, time: Duration) {
         // A route of an older plan may be over hosts that this one does not know.

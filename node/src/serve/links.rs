@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes as Buffer;
 use thalweg_core::{gateway, liveness, stage};
-use thalweg_wire::{HostId, Open, decode, encode};
+use thalweg_wire::{HostId, decode, encode};
 use tokio::sync::Notify;
 
 use super::board::Board;
@@ -94,15 +94,9 @@ pub(super) fn gateway(network: &Arc<Network>) -> GatewayHandle {
         let gateway = &network.actors().ok_or(Full)?.gateway;
         match command {
             GatewayCommand::Submit { ticket, submission, events } => {
-                let Submission { prompt, sampling } = submission;
+                let Submission { prompt, sampling, priority, tenant } = submission;
                 gateway.try_send(Entrust(Stream { ticket, events })).map_err(|_| Full)?;
-                let submit = gateway::Event::Submit {
-                    ticket,
-                    prompt,
-                    sampling,
-                    priority: Open::PRIORITY_DEFAULT,
-                    tenant: 0,
-                };
+                let submit = gateway::Event::Submit { ticket, prompt, sampling, priority, tenant };
                 gateway.try_send(Deliver(submit)).map_err(|_| Full)
             }
             GatewayCommand::Cancel { ticket } => {

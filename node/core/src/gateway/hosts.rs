@@ -115,6 +115,11 @@ impl Hosts {
         });
     }
 
+    /// Whether a host is there and not suspected.
+    pub(super) fn is_trusted(&self, host: HostId) -> bool {
+        self.known.get(&host).is_some_and(|it| it.trust == Trust::Trusted)
+    }
+
     pub(super) fn is_known(&self, host: HostId) -> bool {
         self.known.contains_key(&host)
     }

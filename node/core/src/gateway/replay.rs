@@ -36,6 +36,7 @@ impl Gateway {
             }
             Refusal::Preempted => {
                 self.counters.preempted += 1;
+                request.under_way = true;
                 let pause = request.next_pause();
                 self.again(now, ticket, now, Some(pause));
             }
@@ -101,6 +102,19 @@ impl Gateway {
         self.dispatch(now);
     }
 
+    /// Whether there are hosts for every layer, room or not.
+    fn covered(&mut self) -> bool {
+        let hosts = &self.hosts;
+        self.plan.as_mut().is_some_and(|(_, router)| router.covers(|it| hosts.is_trusted(it)))
+    }
+
+    fn restart_patience(&mut self, now: Time, ticket: u64) {
+        let request = self.requests.get_mut(&ticket).expect("the caller has it");
+        if let State::Waiting(waiting) = &mut request.state {
+            waiting.since = now;
+        }
+    }
+
     /// Lets a paused request wait for its turn.
     pub(super) fn unpause(&mut self, ticket: u64) {
         self.paused.remove(&ticket);
@@ -117,9 +131,13 @@ impl Gateway {
         let Config { stall_after, policy, .. } = self.config;
         let request = self.requests.get_mut(&ticket).expect("the caller has it");
         request.armed_at = None;
+        let under_way = request.under_way;
         match &request.state {
             State::Waiting(it) if it.since.saturating_add(policy.patience) <= now => {
-                return self.reject(ticket);
+                if !(under_way && self.covered()) {
+                    return self.reject(ticket);
+                }
+                self.restart_patience(now, ticket);
             }
             State::Waiting(Waiting { turn: Turn::Paused(until), .. }) if *until <= now => {
                 self.unpause(ticket);

@@ -38,6 +38,8 @@ pub(super) struct Request {
     pub(super) losses: u32,
     /// Whether a claim on a prefix may be made: not again after one was refused.
     pub(super) claims: bool,
+    /// Whether a stage computed any of it.
+    pub(super) under_way: bool,
     /// Hashes of its whole columns of tokens, as far as they were asked for.
     hashes: Vec<u64>,
     chain: Chain,
@@ -120,6 +122,7 @@ impl Request {
             refusals: 0,
             losses: 0,
             claims: true,
+            under_way: false,
             hashes: Vec::new(),
             chain: Chain::new(tenant),
         }
@@ -142,6 +145,7 @@ impl Request {
         self.refusals = 0;
         self.losses = 0;
         self.claims = true;
+        self.under_way = true;
         Arrival::New
     }
 

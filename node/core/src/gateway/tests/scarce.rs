@@ -88,6 +88,30 @@ fn a_held_prefix_needs_no_room() {
 }
 
 #[test]
+fn what_was_under_way_waits_for_room_but_not_for_hosts() {
+    let mut gateway = gateway();
+    for ticket in 1..=2 {
+        on(&mut gateway, 0, submit(ticket));
+        on(
+            &mut gateway,
+            1,
+            refuse(ticket, 0, [Refusal::NoRoom, Refusal::Preempted][ticket as usize - 1]),
+        );
+    }
+    for host in [B, C] {
+        on(&mut gateway, 2, load(host, 0));
+    }
+    timeout(&mut gateway, 21);
+    assert_eq!(gateway.waiting(), 2);
+    let effects = timeout(&mut gateway, 30_001);
+    assert_eq!(rejection(&effects), OVERLOADED);
+    assert_eq!((effects.len(), gateway.waiting()), (1, 1), "only the one that never began");
+    on(&mut gateway, 30_002, Event::HostDown(B));
+    on(&mut gateway, 30_002, Event::HostSuspect(C));
+    assert_eq!(rejection(&timeout(&mut gateway, 60_001)), OVERLOADED, "nobody holds the end");
+}
+
+#[test]
 fn busy_and_full_hosts_are_not_used() {
     let mut config = config();
     config.policy.queue_max = Duration::from_millis(500);
