@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::error::Error;
 use std::fs;
 use std::ops::ControlFlow;
+use std::time::Duration;
 
 use thalweg_core::policy::Pack;
 use thalweg_planner::cluster::{self, Choice};
@@ -55,13 +56,14 @@ fn main() -> Result<(), Box<dyn Error>> {
         seed: options.number("--seed", 0.0)? as u64,
     };
     let (from, to) = (options.number("--from", 80.0)?, options.number("--to", 680.0)?);
+    let mut pack = Pack::named(&options.word("--policy").unwrap_or_else(|| "thalweg".to_owned()))?;
+    pack.gateway.patience = Duration::from_secs(1_000_000);
+    pack.gateway.waiting_max = in_flight as usize;
     let settings = Settings {
         window: Window { from: nanos(from), to: nanos(to) },
-        pack: Pack::named(&options.word("--policy").unwrap_or_else(|| "thalweg".to_owned()))?,
+        pack,
         curves: if options.flag("--published") { Curves::Published } else { Curves::Floored },
-        patience: nanos(1e6),
         stall_after: nanos(1e6),
-        waiting_max: in_flight as usize,
         ..Settings::default()
     };
     let mut world =

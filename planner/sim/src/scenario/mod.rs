@@ -16,6 +16,8 @@ mod replan;
 mod tests;
 mod traces;
 
+use std::time::Duration;
+
 use thalweg_core::policy::{Pack, Prefill};
 use thalweg_planner::cluster::{self, Choice, Resolved};
 use thalweg_wire::Epoch;
@@ -217,10 +219,18 @@ impl ScenarioFile {
             ArrivalsEntry::Users { .. } | ArrivalsEntry::Backlog { .. }
         );
         let time = |given: Option<f64>, usual: Nanos| given.map_or(usual, nanos);
-        let long = |given: Option<f64>, usual: Nanos| {
-            time(given, if wait { PATIENCE_OF_USERS } else { usual })
-        };
-        let queue = if wait { usize::MAX } else { usual.waiting_max };
+        let usual_stall = if wait { PATIENCE_OF_USERS } else { usual.stall_after };
+        let mut pack = pack;
+        if wait {
+            pack.gateway.patience = Duration::from_nanos(PATIENCE_OF_USERS);
+            pack.gateway.waiting_max = usize::MAX;
+        }
+        if let Some(it) = self.limits.patience_seconds {
+            pack.gateway.patience = Duration::from_secs_f64(it);
+        }
+        if let Some(it) = waiting_max {
+            pack.gateway.waiting_max = it as usize;
+        }
         Ok(Settings {
             gateways: self.gateways(resolved)?,
             pack,
@@ -232,10 +242,7 @@ impl ScenarioFile {
             suspect_after: time(self.limits.suspect_seconds, usual.suspect_after),
             dead_after: time(self.limits.dead_seconds, usual.dead_after),
             context_tokens: context_tokens.unwrap_or(usual.context_tokens),
-            waiting_max: waiting_max.map_or(queue, |it| it as usize),
-            patience: long(self.limits.patience_seconds, usual.patience),
-            stall_after: long(self.limits.stall_seconds, usual.stall_after),
-            retry_after: usual.retry_after,
+            stall_after: time(self.limits.stall_seconds, usual_stall),
             window: Window { from: nanos(self.window_seconds.0), to: nanos(self.window_seconds.1) },
             look_every: time(self.limits.look_seconds, usual.look_every),
         })

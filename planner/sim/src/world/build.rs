@@ -38,14 +38,8 @@ pub struct Settings {
     pub dead_after: Nanos,
     /// Longest sequence served, in tokens.
     pub context_tokens: u32,
-    /// Requests that wait at a gateway at most.
-    pub waiting_max: usize,
-    /// How long a request waits for a route at most.
-    pub patience: Nanos,
     /// Silence on a route after which a request is replayed.
     pub stall_after: Nanos,
-    /// What rejected clients are told to wait.
-    pub retry_after: Nanos,
     /// What is measured.
     pub window: Window,
     /// Between two looks at everything.
@@ -72,10 +66,7 @@ impl Default for Settings {
             suspect_after: SECOND,
             dead_after: SECOND * 12 / 5,
             context_tokens: 16_384,
-            waiting_max: 512,
-            patience: 60 * SECOND,
             stall_after: 60 * SECOND,
-            retry_after: 2 * SECOND,
             window: Window { from: 0, to: 600 * SECOND },
             look_every: 5 * SECOND,
         }
@@ -193,7 +184,6 @@ impl<'a> World<'a> {
 
 fn gates(resolved: &Resolved, settings: &Settings) -> Result<Vec<Gate>, WorldError> {
     let instance = &resolved.instance;
-    let seconds = |it: Nanos| std::time::Duration::from_nanos(it);
     let gate = |(seat, id): (usize, HostId)| Gate {
         id,
         seat,
@@ -201,10 +191,8 @@ fn gates(resolved: &Resolved, settings: &Settings) -> Result<Vec<Gate>, WorldErr
             me: id,
             incarnation: 1,
             context_tokens: settings.context_tokens,
-            waiting_max: settings.waiting_max,
-            patience: seconds(settings.patience),
-            stall_after: seconds(settings.stall_after),
-            retry_after: seconds(settings.retry_after),
+            stall_after: std::time::Duration::from_nanos(settings.stall_after),
+            policy: settings.pack.gateway,
         })),
         armed: None,
     };

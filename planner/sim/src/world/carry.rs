@@ -4,6 +4,7 @@ use thalweg_core::machine::Machine;
 use thalweg_core::{gateway, stage};
 use thalweg_wire::HostId;
 
+use super::gate::to_nanos;
 use super::{Happening, World};
 use crate::agenda::Nanos;
 use crate::link::Parcel;
@@ -144,10 +145,8 @@ impl World<'_> {
     /// How long a rejected client waits before it asks again.
     fn asked_to_wait(&self, reason: gateway::Rejection) -> Nanos {
         match reason {
-            gateway::Rejection::Overloaded { retry_after } => {
-                Nanos::try_from(retry_after.as_nanos()).unwrap_or(Nanos::MAX)
-            }
-            _ => self.settings.retry_after,
+            gateway::Rejection::Overloaded { retry_after } => to_nanos(retry_after),
+            _ => to_nanos(self.settings.pack.gateway.retry_after),
         }
     }
 

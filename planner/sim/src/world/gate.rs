@@ -43,7 +43,7 @@ impl Gate {
 
 /// A machine's deadline, if the machine is not looked after by then anyway.
 pub(super) fn rearm(deadline: Option<Time>, armed: &mut Option<Nanos>) -> Option<Nanos> {
-    let deadline = Nanos::try_from(deadline?.as_nanos()).unwrap_or(Nanos::MAX);
+    let deadline = to_nanos(deadline?);
     let sooner = armed.is_none_or(|armed| deadline < armed);
     sooner.then(|| *armed.insert(deadline))
 }
@@ -59,4 +59,9 @@ pub(super) fn submit(ticket: u64, ask: &Ask) -> gateway::Event {
         priority: Open::PRIORITY_DEFAULT,
         tenant: 0,
     }
+}
+
+/// A time or a span of time as the world counts it.
+pub(super) fn to_nanos(time: Time) -> Nanos {
+    Nanos::try_from(time.as_nanos()).unwrap_or(Nanos::MAX)
 }

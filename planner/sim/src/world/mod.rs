@@ -36,7 +36,7 @@ use crate::workload::{Arrivals, Source};
 pub(crate) use build::late;
 pub use build::{Gateways, Settings, WorldError};
 pub use change::{Change, Fault, FaultKind, Replan, Replanned, Situation};
-use gate::Gate;
+use gate::{Gate, to_nanos};
 use host::{Common, Host};
 use watch::Watch;
 pub use wires::Between;
@@ -262,7 +262,7 @@ impl World<'_> {
         self.ask(gate);
         if self.ledger.counts.rejected > rejected {
             // What is turned away at once would be turned away again.
-            self.backlog_from = self.now + self.settings.retry_after;
+            self.backlog_from = self.now + to_nanos(self.settings.pack.gateway.retry_after);
         }
         true
     }

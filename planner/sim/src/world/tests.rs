@@ -144,7 +144,10 @@ fn the_same_seed_gives_the_same_bytes() {
 fn everything_asked_is_answered_turned_away_or_at_hand() {
     let rig = Rig::double();
     let overload = workload(Arrivals::Poisson { per_second: 50.0 }, fixed(100, 20));
-    let settings = Settings { waiting_max: 30, patience: 5 * SECOND, ..Settings::default() };
+    let mut pack = Pack::THALWEG;
+    pack.gateway.waiting_max = 30;
+    pack.gateway.patience = Duration::from_secs(5);
+    let settings = Settings { pack, ..Settings::default() };
     let outcome = rig.run(overload, vec![], settings);
     let Outcome { arrived, finished, rejected, running, waiting, lost, .. } = outcome;
     assert_eq!(arrived, finished + rejected + running + waiting);
