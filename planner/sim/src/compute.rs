@@ -93,18 +93,19 @@ impl Compute {
         Self { device, curves, activation_bytes, head_layers, attention, floor_seconds }
     }
 
-    /// The curves as hosts know them.
+    /// The curves as a host would measure them: one request alone takes as long as it does here.
     pub fn profile(&self) -> Profile {
-        let points = |curve: &[(f64, f64)]| {
+        let points = |curve: &[(f64, f64)]| -> Vec<CurvePoint> {
             let point =
                 |&(tokens, seconds): &(f64, f64)| CurvePoint { tokens: tokens as u32, seconds };
             curve.iter().filter(|it| it.0 >= 1.0).map(point).collect()
         };
-        Profile {
-            prefill: points(&self.device.prefill),
-            decode: points(&self.device.decode),
-            head_seconds: 0.0,
+        let mut decode = points(&self.device.decode);
+        if decode.first().is_some_and(|it| it.tokens > 1) {
+            let seconds = self.layer_seconds(Load { decode_rows: 1.0, ..Load::default() });
+            decode.insert(0, CurvePoint { tokens: 1, seconds });
         }
+        Profile { prefill: points(&self.device.prefill), decode, head_seconds: 0.0 }
     }
 
     /// Time of a step of these parts.
@@ -192,6 +193,14 @@ mod tests {
         let small = [part(0, 2, 10, Some(0))];
         assert_eq!(compute(Curves::Floored).step(&small), nanos(2.0 * 0.004));
         assert_eq!(compute(Curves::Published).step(&small), nanos(2.0 * 0.001));
+    }
+
+    #[test]
+    fn hosts_know_that_one_request_is_not_cheaper_than_two() {
+        let first = |curves| compute(curves).profile().decode[0];
+        assert_eq!(first(Curves::Floored), CurvePoint { tokens: 1, seconds: 0.004 });
+        assert_eq!(first(Curves::Published), CurvePoint { tokens: 1, seconds: 0.002 });
+        assert_eq!(compute(Curves::Floored).profile().prefill.len(), 2);
     }
 
     #[test]

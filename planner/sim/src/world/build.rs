@@ -125,6 +125,8 @@ impl<'a> World<'a> {
             seats.push((gates[0].id, gates[0].seat));
         }
         seats.sort_unstable();
+        let mut gate_at = vec![None; hosts.len() + 1];
+        gates.iter().enumerate().for_each(|(gate, it)| gate_at[it.seat] = Some(gate));
         let window = settings.window;
         let mut world = Self {
             resolved,
@@ -135,6 +137,7 @@ impl<'a> World<'a> {
             watch: Watch::new(hosts.len()),
             hosts,
             gates,
+            gate_at,
             seats,
             wires,
             inbox: std::collections::VecDeque::new(),

@@ -26,7 +26,7 @@ impl World<'_> {
                 }
             }
             Parcel::Token(token) => {
-                if let Some(gate) = self.gate_at(to, token.request.gateway) {
+                if let Some(gate) = self.gate_named(to, token.request.gateway) {
                     self.tell_gate(gate, gateway::Event::Token(token.clone()));
                 }
                 if to < self.hosts.len() {
@@ -36,12 +36,12 @@ impl World<'_> {
             Parcel::Release(release) => self.tell_stage(to, stage::Event::Release(release)),
             Parcel::Refuse(refuse) => {
                 self.ledger.refused(refuse.reason);
-                if let Some(gate) = self.gate_at(to, refuse.request.gateway) {
+                if let Some(gate) = self.gate_named(to, refuse.request.gateway) {
                     self.tell_gate(gate, gateway::Event::Refuse(refuse));
                 }
             }
             Parcel::Heartbeat(beat) => {
-                if let Some(gate) = self.gate_at(to, self.id_of(to)) {
+                if let Some(gate) = self.gate_at[to] {
                     self.tell_gate(
                         gate,
                         gateway::Event::Load {
@@ -151,8 +151,8 @@ impl World<'_> {
     }
 
     /// The gateway at a seat, if it is the one of that name.
-    fn gate_at(&self, seat: usize, name: HostId) -> Option<usize> {
-        self.gates.iter().position(|it| it.seat == seat && it.id == name)
+    fn gate_named(&self, seat: usize, name: HostId) -> Option<usize> {
+        self.gate_at[seat].filter(|&gate| self.gates[gate].id == name)
     }
 
     fn id_of(&self, seat: usize) -> HostId {

@@ -169,6 +169,7 @@ impl World<'_> {
             Step::Retire(epoch) => {
                 for host in 0..self.hosts.len() {
                     self.tell_stage(host, stage::Event::Retire { epoch });
+                    self.hosts[host].retired(epoch);
                 }
             }
         }
@@ -193,12 +194,16 @@ impl World<'_> {
     }
 
     fn give_up(&mut self, host: usize) {
+        self.tell_all_down(host);
+        self.replan(Change::HostLost(host));
+    }
+
+    fn tell_all_down(&mut self, host: usize) {
         let id = self.hosts[host].id;
         self.tell_gates(&gateway::Event::HostDown(id));
         for other in 0..self.hosts.len() {
             self.tell_stage(other, stage::Event::HostDown(id));
         }
-        self.replan(Change::HostLost(host));
     }
 
     fn join(&mut self, host: usize) {
@@ -206,10 +211,9 @@ impl World<'_> {
             return;
         }
         // What it held before is gone, whether or not anyone noticed.
-        let id = self.hosts[host].id;
-        self.tell_gates(&gateway::Event::HostDown(id));
+        self.tell_all_down(host);
         self.hosts[host].start(self.common);
-        let life = self.hosts[host].life;
+        let (id, life) = (self.hosts[host].id, self.hosts[host].life);
         self.agenda.put(self.now, Happening::Beat { host, life });
         self.tell_gates(&gateway::Event::HostUp(id));
         self.replan(Change::HostJoined(host));

@@ -89,6 +89,7 @@ impl Host {
         self.stage = None;
         self.armed = None;
         self.holds = None;
+        self.kv_tokens = 0;
         self.tensors_held = 0;
         if let Some(step) = self.step.take() {
             self.work.ended(window, step.began, now);
@@ -116,6 +117,14 @@ impl Host {
             first: held.first() == 0,
             last: held.end() == layers,
         })
+    }
+
+    /// A plan is over. A host that no later plan gives layers holds none.
+    pub(super) fn retired(&mut self, epoch: Epoch) {
+        if self.holds.is_some_and(|it| it.0 == epoch) {
+            self.holds = None;
+            self.kv_tokens = 0;
+        }
     }
 
     /// Takes rows in from the network.
@@ -155,6 +164,9 @@ impl Host {
 
     /// KV tokens in use.
     pub(super) fn kv_used(&self) -> u64 {
+        if self.kv_tokens == 0 {
+            return 0;
+        }
         let free = self.stage.as_ref().map_or(self.kv_tokens, Stage::kv_free_tokens);
         assert!(free <= self.kv_tokens, "{}: {free} tokens free of {}", self.id, self.kv_tokens);
         self.kv_tokens - free

@@ -54,6 +54,8 @@ pub struct World<'a> {
     agenda: Agenda<Happening>,
     hosts: Vec<Host>,
     gates: Vec<Gate>,
+    /// By seat.
+    gate_at: Vec<Option<usize>>,
     /// Seats by their names on the wire, sorted.
     seats: Vec<(HostId, usize)>,
     wires: Wires<'a>,
@@ -128,7 +130,9 @@ impl World<'_> {
     pub fn check(&self) {
         let known: usize = self.gates.iter().map(Gate::requests).sum();
         assert_eq!(known as u64, self.ledger.open(), "a request is lost, or known twice");
-        self.hosts.iter().for_each(|host| assert!(host.kv_used() <= host.kv_tokens));
+        for host in &self.hosts {
+            assert!(host.kv_used() <= host.kv_tokens, "{} holds too much", host.id);
+        }
     }
 
     fn happen(&mut self, happening: Happening) {
