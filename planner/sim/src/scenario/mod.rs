@@ -6,6 +6,7 @@
 //!
 //! Nothing is read here: whoever calls passes the text of the files that a scenario names.
 
+mod as_helix;
 mod check;
 mod error;
 mod faults;
@@ -152,7 +153,8 @@ impl ScenarioFile {
     }
 
     fn bounds(&self, pack: Pack) -> Bounds {
-        let BoundsEntry { batch_max, chunk_tokens, step_ms, requests_max, micro_batches } = self.bounds;
+        let BoundsEntry { batch_max, chunk_tokens, step_ms, requests_max, micro_batches } =
+            self.bounds;
         let chunk = match pack.stage.prefill {
             Prefill::Whole => u32::MAX,
             Prefill::Chunked => CHUNK_TOKENS,

@@ -56,7 +56,13 @@ impl Rig {
         for (held, &(first, end)) in placement.iter_mut().zip(ranges) {
             *held = LayerRange::new(first, end).ok();
         }
-        let bounds = Bounds { batch_max: 8, chunk_tokens: 100, step_us: 0, requests_max: 0, micro_batches: 0 };
+        let bounds = Bounds {
+            batch_max: 8,
+            chunk_tokens: 100,
+            step_us: 0,
+            requests_max: 0,
+            micro_batches: 0,
+        };
         let plan = planned(&resolved, &placement, bounds, Epoch(1));
         Self { resolved, placement, plan, bounds }
     }
