@@ -1,5 +1,6 @@
 //! `thalweg simulate`: what a cluster would serve, from the machines that serve it.
 
+mod artifact;
 mod compare;
 mod files;
 mod page;
@@ -9,15 +10,16 @@ mod what_if;
 use std::fs;
 use std::io::{self, Write};
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 use serde_json::Value;
 use thalweg_sim::outcome::Outcome;
 use thalweg_sim::scenario::{Placed, Scenario};
 
 use super::advice::Advice;
+use artifact::Artifact;
 use files::Opened;
 
 /// Run a scenario in virtual time: the same schedulers and routers as on real hosts
@@ -48,6 +50,10 @@ struct OneArgs {
     #[command(flatten)]
     change: ChangeArgs,
 
+    /// Whose event model: ours, or that of the Helix artifact
+    #[arg(long, value_enum, default_value_t = ModelAs::Thalweg)]
+    model_as: ModelAs,
+
     /// Print the outcome as one JSON object
     #[arg(long)]
     json: bool,
@@ -55,6 +61,12 @@ struct OneArgs {
     /// Write plots of the run into this file
     #[arg(long, value_name = "OUT.html")]
     report: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+enum ModelAs {
+    Thalweg,
+    Helix,
 }
 
 /// What to do otherwise than the scenario says.
@@ -121,20 +133,30 @@ pub fn run(args: &SimulateArgs, stdout: &mut impl Write) -> Result<(), Advice> {
     match (&args.what, &args.one.file) {
         (Some(What::Compare(args)), _) => compare::run(args, stdout),
         (Some(What::WhatIf(args)), _) => what_if::run(args, stdout),
-        (None, Some(file)) => {
-            let scenario = files::open(file, &args.one.change)?.resolve()?;
-            let ran = simulate(&scenario, &place(&scenario)?)?;
-            if let Some(path) = &args.one.report {
-                fs::write(path, page::page(&ran.outcome)).map_err(|error| {
-                    Advice::new(format!("cannot write {}", path.display()), error)
-                })?;
-            }
-            let text = if args.one.json { ran.to_json()? + "\n" } else { table::one(&ran) };
-            stdout.write_all(text.as_bytes()).map_err(unwritten)
-        }
+        (None, Some(file)) => one(&args.one, file, stdout),
         (None, None) => Err(Advice::plain("no scenario was named")
             .hint("Scenarios to begin with are in examples/scenarios.")),
     }
+}
+
+fn one(args: &OneArgs, file: &Path, stdout: &mut impl Write) -> Result<(), Advice> {
+    let scenario = files::open(file, &args.change)?.resolve()?;
+    if args.model_as == ModelAs::Helix {
+        if args.report.is_some() {
+            return Err(Advice::plain("the artifact's model keeps no history to plot")
+                .hint("Leave `--report` out, or run it as `--model-as thalweg`."));
+        }
+        let ran = Artifact::run(&scenario)?;
+        let text = if args.json { ran.to_json() + "\n" } else { ran.table() };
+        return stdout.write_all(text.as_bytes()).map_err(unwritten);
+    }
+    let ran = simulate(&scenario, &place(&scenario)?)?;
+    if let Some(path) = &args.report {
+        fs::write(path, page::page(&ran.outcome))
+            .map_err(|error| Advice::new(format!("cannot write {}", path.display()), error))?;
+    }
+    let text = if args.json { ran.to_json()? + "\n" } else { table::one(&ran) };
+    stdout.write_all(text.as_bytes()).map_err(unwritten)
 }
 
 fn place(scenario: &Scenario) -> Result<Placed, Advice> {
