@@ -31,8 +31,9 @@ fn requests_beyond_the_kv_give_way_and_lose_nothing() {
     assert!((10..=30).contains(&fit), "KV for {fit} of {REQUESTS} requests");
     let answers: Vec<(usize, Vec<String>)> = thread::scope(|scope| {
         let ask = |at: usize| {
-            let (client, case) = (cluster.client(at % HOSTS), &cases[at % cases.len()]);
-            scope.spawn(move || (at % cases.len(), client.tokens(&case.prompt, TOKENS)))
+            let (client, index) = (cluster.client(at % HOSTS), at % cases.len());
+            let prompt = &cases[index].prompt;
+            scope.spawn(move || (index, client.tokens(prompt, TOKENS)))
         };
         let running: Vec<_> = (0..REQUESTS).map(ask).collect();
         running.into_iter().map(|it| it.join().expect("every request ends")).collect()

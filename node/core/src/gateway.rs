@@ -162,12 +162,15 @@ impl Gateway {
     fn learn(&mut self, now: Time, ticket: u64, position: u32, over: bool) {
         let request = self.requests.get_mut(&ticket).expect("the caller has it");
         let State::Running(running) = &request.state else { return };
-        let (route, opened_at) = (Arc::clone(&running.route), running.opened_at);
         let first = position == running.opened_tokens;
+        if !first && !over {
+            return;
+        }
+        let (route, opened_at) = (Arc::clone(&running.route), running.opened_at);
         if first && let Some((_, router)) = &mut self.plan {
             router.answered(&route, now.saturating_sub(opened_at));
         }
-        if self.config.policy.affinity && (first || over) {
+        if self.config.policy.affinity {
             // All before the token was computed; stages in between know the tokens of the open only.
             let everywhere = route.hops().len() <= KNOWING_HOPS_MAX;
             let shared = if everywhere { position } else { running.opened_tokens };

@@ -276,7 +276,8 @@ impl Stage {
 
     /// When a request is given up unless something comes for it; `None` while it is computed.
     fn idle_until(&self, request: &Request) -> Option<Time> {
-        (request.state == State::Idle).then_some(request.touched_at + self.config.idle_after)
+        (request.state == State::Idle)
+            .then(|| request.touched_at.saturating_add(self.config.idle_after))
     }
 }
 
@@ -313,7 +314,7 @@ impl Machine for Stage {
                 self.give_up(slot, Refusal::Gap);
             }
             // What is computed now can idle only later; so can what is touched meanwhile.
-            let busy_until = now + self.config.idle_after;
+            let busy_until = now.saturating_add(self.config.idle_after);
             let until = |it: &Request| self.idle_until(it).unwrap_or(busy_until);
             self.idle_check_at = self.requests.iter().map(|(_, it)| until(it)).min();
         }

@@ -49,7 +49,7 @@ impl Stage {
                 }
                 let slot = self.requests.insert(request);
                 self.shards.held_mut(shard).admitted(rank, slot);
-                self.idle_check_at.get_or_insert(now + self.config.idle_after);
+                self.idle_check_at.get_or_insert(now.saturating_add(self.config.idle_after));
                 self.enqueue(slot);
             }
             Err(reason) => {

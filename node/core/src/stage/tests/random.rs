@@ -6,7 +6,7 @@ use super::*;
 /// Something that may happen, sensible or not.
 #[derive(Clone, Debug)]
 enum Act {
-    Open { counter: u64, attempt: u32, hops: usize, prompt: u32, max_tokens: u32 },
+    Open { counter: u64, attempt: u32, hops: usize, prompt: u32, max_tokens: u32, claim: u32 },
     Rows { counter: u64, attempt: u32, first_position: u32, count: u32, sample: bool },
     Token { counter: u64, attempt: u32, position: u32, finish: bool },
     Release { counter: u64, attempt: u32 },
@@ -20,11 +20,16 @@ enum Act {
 fn any_act() -> impl Strategy<Value = Act> {
     let request = || (1_u64..5, 0_u32..3);
     prop_oneof![
-        4 => (request(), 0_usize..4, 1_u32..150, 1_u32..40).prop_map(
-            |((counter, attempt), hops, prompt, max_tokens)| Act::Open {
-                counter, attempt, hops, prompt, max_tokens,
-            }
-        ),
+        4 => (
+            request(),
+            0_usize..4,
+            prop::sample::select(vec![1, 16, 32, 33, 80, 149]),
+            1_u32..40,
+            prop::sample::select(vec![0, 0, 15, 16, 31, 32, 64, 79]),
+        )
+            .prop_map(|((counter, attempt), hops, prompt, max_tokens, claim)| Act::Open {
+                counter, attempt, hops, prompt, max_tokens, claim,
+            }),
         6 => (request(), prop::sample::select(vec![0, 16, 128, 150]), 0_u32..150, any::<bool>())
             .prop_map(|((counter, attempt), first_position, count, sample)| Act::Rows {
                 counter, attempt, first_position, count, sample,
@@ -48,10 +53,13 @@ impl Rig {
     fn play(&mut self, act: Act, running: &mut Vec<Effect>) {
         let routes: [&[_]; 4] = [&ALONE, &FIRST, &LAST, &[(OTHER, 0, 3), (ME, 3, 8)]];
         let effects = match act {
-            Act::Open { counter, attempt, hops, prompt, max_tokens } => {
+            Act::Open { counter, attempt, hops, prompt, max_tokens, claim } => {
                 let mut event = open(counter, routes[hops], prompt, max_tokens);
                 if let Event::Open { open, .. } = &mut event {
                     open.attempt = Attempt(attempt);
+                    open.cached_tokens = claim;
+                    open.priority = counter as u8 % 2;
+                    open.tenant = counter / 3;
                 }
                 self.on(event)
             }
