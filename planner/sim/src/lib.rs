@@ -9,7 +9,8 @@
 //! faults, replan ──────────────────────────────┘
 //! ```
 //!
-//! The same arguments give the same outcome, to the byte.
+//! The same arguments give the same outcome, to the byte. `helix` is the event model of the Helix
+//! artifact, for comparison under the rules of the paper.
 
 pub mod agenda;
 pub mod compute;
