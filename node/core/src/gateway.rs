@@ -197,6 +197,7 @@ impl Gateway {
         let mut request = request.expect("the caller has it");
         if let State::Waiting(Waiting { turn: Turn::Queued(place), .. }) = request.state {
             self.queue.remove(place);
+            self.blocked = false;
         }
         self.deadlines.disarm(ticket, &mut request);
     }

@@ -131,7 +131,8 @@ fn load(
     let first = held.first() == 0;
     let last = held.end() == layers;
     let columns = assignment.kv_tokens / u64::from(BLOCK_TOKENS);
-    let kv_blocks = u32::try_from(columns * u64::from(held.count())).unwrap_or(u32::MAX);
+    let kv_blocks = columns.saturating_mul(u64::from(held.count()));
+    let kv_blocks = u32::try_from(kv_blocks).unwrap_or(u32::MAX);
     tracing::info!(%epoch, layers = %held, kv_blocks, "loading");
     let options = LoadOptions {
         embed: first,

@@ -150,7 +150,7 @@ impl Shard {
         }
         let prefix = &tokens[..(claimed * BLOCK_TOKENS) as usize];
         let table = self.kv.open(layers, open.tenant, prefix).ok_or(Refusal::PrefixGone)?;
-        let needed = (columns_for(reserve) - claimed) * layers.count();
+        let needed = (columns_for(reserve) - claimed).saturating_mul(layers.count());
         let spare = self.headroom(headroom);
         let full = self.is_full() || needed.saturating_add(spare) > self.kv.room();
         let ever = columns_for(total).saturating_mul(layers.count()) <= self.kv.total();

@@ -183,7 +183,9 @@ impl Request {
             return Ok(Some(tensor));
         }
         let whole = !sample || !self.is_last() || end == self.tokens_known();
-        if count == 0 || first_position != self.next_position || !whole || self.is_first() {
+        let one_by_one = phase == Phase::Prefill || count == 1;
+        let follows = count > 0 && first_position == self.next_position && !self.is_first();
+        if !(whole && one_by_one && follows) {
             return Err(Gap);
         }
         self.next_position = end;

@@ -55,11 +55,13 @@ fn what_a_route_computed_is_claimed_on_it() {
     let effects = on(&mut gateway, 2, asked(5, prompt(40), 100, 4));
     assert_eq!(opened(&effects).cached_tokens, 0, "another tenant's");
 
+    on(&mut gateway, 3, token(2, 0, 40, None));
     let effects = on(&mut gateway, 3, refuse(3, 0, Refusal::PrefixGone));
     let open = opened(&effects);
-    assert_eq!((open.attempt, open.cached_tokens), (Attempt(1), 0), "at once, without the claim");
+    assert_eq!((open.attempt, open.cached_tokens), (Attempt(1), 0), "at once, without a claim");
     let effects = on(&mut gateway, 4, asked(6, prompt(40), 100, 3));
-    assert_eq!(opened(&effects).cached_tokens, 0, "nobody believes it any more");
+    let held_by = (opened(&effects).cached_tokens, opened(&effects).route.last().host);
+    assert_eq!(held_by, (32, C), "of B nobody believes it any more");
 }
 
 #[test]

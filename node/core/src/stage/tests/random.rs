@@ -7,7 +7,7 @@ use super::*;
 #[derive(Clone, Debug)]
 enum Act {
     Open { counter: u64, attempt: u32, hops: usize, prompt: u32, max_tokens: u32, claim: u32 },
-    Rows { counter: u64, attempt: u32, first_position: u32, count: u32, sample: bool },
+    Rows { counter: u64, attempt: u32, first_position: u32, count: u32, sample: bool, phase: Phase },
     Token { counter: u64, attempt: u32, position: u32, finish: bool },
     Release { counter: u64, attempt: u32 },
     StepDone { token: u32 },
@@ -30,9 +30,15 @@ fn any_act() -> impl Strategy<Value = Act> {
             .prop_map(|((counter, attempt), hops, prompt, max_tokens, claim)| Act::Open {
                 counter, attempt, hops, prompt, max_tokens, claim,
             }),
-        6 => (request(), prop::sample::select(vec![0, 16, 128, 150]), 0_u32..150, any::<bool>())
-            .prop_map(|((counter, attempt), first_position, count, sample)| Act::Rows {
-                counter, attempt, first_position, count, sample,
+        6 => (
+            request(),
+            prop::sample::select(vec![0, 16, 128, 150]),
+            0_u32..150,
+            any::<bool>(),
+            prop::sample::select(vec![Phase::Prefill, Phase::Prefill, Phase::Decode]),
+        )
+            .prop_map(|((counter, attempt), first_position, count, sample, phase)| Act::Rows {
+                counter, attempt, first_position, count, sample, phase,
             }),
         4 => (request(), 1_u32..160, any::<bool>()).prop_map(
             |((counter, attempt), position, finish)| Act::Token {
@@ -63,11 +69,12 @@ impl Rig {
                 }
                 self.on(event)
             }
-            Act::Rows { counter, attempt, first_position, count, sample } => {
+            Act::Rows { counter, attempt, first_position, count, sample, phase } => {
                 let mut event = self.rows(first_position, count, sample);
                 if let Event::Activations { activations, .. } = &mut event {
                     activations.request = id(counter);
                     activations.attempt = Attempt(attempt);
+                    activations.phase = phase;
                 }
                 self.on(event)
             }

@@ -116,6 +116,22 @@ fn a_claimed_prefix_is_not_computed_again() {
 }
 
 #[test]
+fn only_what_is_computed_can_be_claimed() {
+    let mut rig = small(40, TIGHT);
+    let effects = rig.on(open(1, &ALONE, 150, 2));
+    let claim =
+        |counter, cached| opened(open(counter, &ALONE, 150, 2), |it| it.cached_tokens = cached);
+    assert_eq!(refusals(&rig.on(claim(2, 16))), [(id(2), Refusal::PrefixGone)], "it only runs");
+    rig.step_done(&effects, 5);
+    assert_eq!(
+        refusals(&rig.on(claim(3, 144))),
+        [(id(3), Refusal::PrefixGone)],
+        "128 are computed"
+    );
+    assert_eq!(refusals(&rig.on(claim(4, 128))), []);
+}
+
+#[test]
 fn later_stages_start_behind_the_prefix_too() {
     let mut rig = Rig::new(4, 8);
     rig.on(open(1, &LAST, 20, 4));
