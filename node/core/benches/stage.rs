@@ -74,6 +74,7 @@ impl Bench {
             step_us: 0,
             requests_max: 0,
             micro_batches: 0,
+            micro_batches: 0,
         };
         stage.handle(
             Duration::ZERO,
