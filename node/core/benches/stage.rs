@@ -74,7 +74,6 @@ impl Bench {
             step_us: 0,
             requests_max: 0,
             micro_batches: 0,
-            micro_batches: 0,
         };
         stage.handle(
             Duration::ZERO,
@@ -155,6 +154,8 @@ impl Bench {
             dtype: DType::F16,
             phase: if count > 1 { Phase::Prefill } else { Phase::Decode },
             sample: true,
+            step: 0,
+            step_frames: 1,
         };
         let (from, tensor) = (HostId(self.index - 1), TensorId(self.tensors));
         self.handle(Event::Activations { from, activations, tensor });
