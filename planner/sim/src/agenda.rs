@@ -27,6 +27,12 @@ pub struct Agenda<T> {
     sequence: u64,
 }
 
+impl<T> Default for Agenda<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl<T> Agenda<T> {
     /// An agenda without a happening.
     pub fn new() -> Self {

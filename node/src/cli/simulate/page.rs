@@ -174,17 +174,7 @@ fn bar_plot(title: &str, bars: &[(String, f64)]) -> String {
             .x_label_area_size(28)
             .y_label_area_size(170)
             .build_cartesian_2d(0.0..headroom(most), rows..0.0)?;
-        let name = |at: &f64| {
-            let bar = (at.fract() > 0.0).then(|| bars.get(at.floor() as usize)).flatten();
-            bar.map_or(String::new(), |it| it.0.clone())
-        };
-        chart
-            .configure_mesh()
-            .disable_y_mesh()
-            .light_line_style(WHITE)
-            .y_labels(0)
-            .y_label_formatter(&name)
-            .draw()?;
+        chart.configure_mesh().disable_y_mesh().light_line_style(WHITE).y_labels(0).draw()?;
         let bar = |(at, (_, value)): (usize, &(String, f64))| {
             let top = at as f64;
             Rectangle::new([(0.0, top + 0.15), (*value, top + 0.85)], colour(0).filled())

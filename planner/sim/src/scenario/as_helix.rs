@@ -59,7 +59,7 @@ impl Scenario {
         };
         let nic = holders.iter().map(|&it| instance.hosts[it].nic_in).fold(0.0, f64::max);
         let mut scenario = HelixScenario {
-            model: self.resolved.model.clone(),
+            model: self.resolved.model,
             devices: instance.classes.iter().filter_map(|it| it.device.clone()).collect(),
             hosts: hosts.collect::<Result<_, _>>()?,
             links,

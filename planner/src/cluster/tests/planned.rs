@@ -68,7 +68,7 @@ fn planned(found: &Resolved) -> Result<(), TestCaseError> {
         sensitivity::report(&instance, &placed.placement, 1, once);
         for objective in [Objective::Latency, Objective::Goodput, Objective::Cost] {
             let targets = Targets { mix: found.mix, objective, ..Targets::default() };
-            frontier::rank(&instance, &targets, &[placed.placement.clone()], None);
+            frontier::rank(&instance, &targets, std::slice::from_ref(&placed.placement), None);
         }
     }
     survive::search(whole, 0.5, 1, None, &mut |_| ControlFlow::Break(()));
