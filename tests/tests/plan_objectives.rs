@@ -142,8 +142,14 @@ fn the_frontier_is_whole_and_its_plan_verifies() {
     assert!(frontier.len() > 1, "{frontier:?}");
     let keys: Vec<&str> =
         frontier[0].as_object().expect("an object").keys().map(String::as_str).collect();
-    let expected =
-        ["flow", "in_flight", "price_per_hour", "tokens_per_second", "tpot_seconds", "ttft_seconds"];
+    let expected = [
+        "flow",
+        "in_flight",
+        "price_per_hour",
+        "tokens_per_second",
+        "tpot_seconds",
+        "ttft_seconds",
+    ];
     assert!(expected.iter().all(|it| keys.contains(it)) && keys.len() == expected.len());
     assert!((number(&frontier[0], "flow") - number(&report, "flow")).abs() < 1e-6);
     for pair in frontier.windows(2) {

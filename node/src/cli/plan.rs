@@ -206,18 +206,17 @@ fn make(file: &Path, args: &MakeArgs, stdout: &mut impl Write) -> Result<(), Adv
         let Planned { instance, placement, report } = &mut planned;
         report.sensitivity = explain::disturbed(instance, placement, args.problem.seed, &interrupt);
     }
-    if let Some(path) = &args.svg {
-        fs::write(path, svg::draw(&planned.report, &resolved.instance)).map_err(|error| {
-            Advice::new(format!("cannot write the picture to {}", path.display()), error)
-        })?;
-    }
     let text = if args.json {
         let json = serde_json::to_string_pretty(&planned.report);
         json.map_err(|error| Advice::new("cannot write the plan as JSON", error))? + "\n"
     } else {
         words(&resolved, &planned, args)
     };
-    stdout.write_all(text.as_bytes()).map_err(unwritten)
+    stdout.write_all(text.as_bytes()).map_err(unwritten)?;
+    let Some(path) = &args.svg else { return Ok(()) };
+    fs::write(path, svg::draw(&planned.report, &resolved.instance)).map_err(|error| {
+        Advice::new(format!("cannot write the picture to {}", path.display()), error)
+    })
 }
 
 /// A plan as text, with all that was asked for.

@@ -7,6 +7,9 @@ use thalweg_wire::LayerRange;
 
 use crate::cli::advice::Advice;
 
+/// Regions named in a reason at most.
+const REGIONS_NAMED_MAX: usize = 4;
+
 /// Refuses what needs no search to see.
 ///
 /// # Errors
@@ -85,7 +88,55 @@ fn reason(resolved: &Resolved) -> Option<(String, String)> {
         );
         return Some((why, "Add hosts or memory, or choose a smaller model.".to_owned()));
     }
-    end(instance, End::First).or_else(|| end(instance, End::Last))
+    end(instance, End::First).or_else(|| end(instance, End::Last)).or_else(|| apart(instance))
+}
+
+/// Whether the hosts fall into groups that do not reach each other, none of which holds the model.
+fn apart(instance: &Instance) -> Option<(String, String)> {
+    let groups = groups(instance);
+    let held = |group: &Vec<usize>| -> u64 {
+        group.iter().map(|&it| u64::from(instance.class(it).rates.count_max())).sum()
+    };
+    let largest = groups.iter().max_by_key(|it| held(it))?;
+    let most = held(largest);
+    if most >= u64::from(instance.layers) {
+        return None;
+    }
+    let mut regions: Vec<&str> =
+        largest.iter().map(|&it| instance.regions[instance.hosts[it].region].as_str()).collect();
+    regions.dedup();
+    regions.truncate(REGIONS_NAMED_MAX);
+    let why = format!(
+        "it has {} layers, and no hosts that reach each other hold them: of {} groups without a \
+         link between them the largest, {} in {}, holds {most}",
+        instance.layers,
+        groups.len(),
+        if largest.len() == 1 { "1 host".to_owned() } else { format!("{} hosts", largest.len()) },
+        regions.join(", "),
+    );
+    Some((why, "Join them in [network]: default, region_links or links.".to_owned()))
+}
+
+/// Hosts that reach each other, over any number of hops and in any direction.
+fn groups(instance: &Instance) -> Vec<Vec<usize>> {
+    let mut left: Vec<usize> = (0..instance.hosts.len()).collect();
+    let mut groups = Vec::new();
+    while let Some(first) = left.pop() {
+        let mut group = vec![first];
+        let mut seen = 0;
+        while let Some(&near) = group.get(seen) {
+            seen += 1;
+            let joined = |far: usize| {
+                instance.wire(near, far).is_some() || instance.wire(far, near).is_some()
+            };
+            let (reached, others) = left.into_iter().partition(|&far| joined(far));
+            left = others;
+            group.extend::<Vec<usize>>(reached);
+        }
+        group.sort_unstable();
+        groups.push(group);
+    }
+    groups
 }
 
 #[derive(Clone, Copy)]

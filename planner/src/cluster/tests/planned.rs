@@ -13,8 +13,15 @@ use crate::report::{Loss, Remarks, Report};
 use crate::{bound, flow, place, sensitivity, survive, svg, verify};
 
 /// Methods that end soon when told to; those by HiGHS have tests of their own.
-const METHODS: [&str; 7] =
-    ["coverage", "swarm", "petals", "petals-rebalanced", "separate", "separate-plus", "homogeneous"];
+const METHODS: [&str; 7] = [
+    "coverage",
+    "swarm",
+    "petals",
+    "petals-rebalanced",
+    "separate",
+    "separate-plus",
+    "homogeneous",
+];
 
 fn report(found: &Resolved, instance: &Instance, placement: &Placement, charge: Charge) -> Report {
     let flow = flow::maximum(instance, placement, charge);
@@ -33,9 +40,7 @@ fn report(found: &Resolved, instance: &Instance, placement: &Placement, charge: 
             flow_kept: it.flow_kept,
             share: it.share,
         }),
-        network_proof: binds
-            .then(|| bound::network::prove(&found.instance, proof.value))
-            .flatten(),
+        network_proof: binds.then(|| bound::network::prove(&found.instance, proof.value)).flatten(),
         notes: found.notes.clone(),
     };
     Report::new(instance, placement, &flow, proof, remarks)
