@@ -8,14 +8,16 @@
 //! ```
 //!
 //! A token waits for half a step and takes one, at each host, and the hops between. A prompt goes in
-//! chunks of what prompts arrive during a step, or of [`CHUNK_LEAST`] where that is little, one more
-//! step of the slowest stage each. What is in flight must fit the KV memory of every host. Batches are taken as paced: convoys, and what a scheduler loses, are
-//! for a simulator to find. Good for ranking placements, not for promising.
+//! chunks of what prompts arrive during a step, or of `CHUNK_LEAST` where that is little, one more
+//! step of the slowest stage each. What is in flight must fit the KV memory of every host, where it
+//! stays for as long as tokens of routes through that host take. Batches are taken as paced: convoys,
+//! and what a scheduler loses, are for a simulator to find. Good for ranking placements, not for
+//! promising.
 
 use crate::Charge;
 use crate::cluster::Mix;
 use crate::device::Device;
-use crate::flow::{self, End};
+use crate::flow::{self, End, Hop};
 use crate::instance::{Instance, Placement};
 
 use super::Score;
@@ -53,10 +55,21 @@ struct Stage<'a> {
     batch_max: f64,
 }
 
+/// What goes from one stage to another, or from or to the gateways.
+#[derive(Clone, Copy)]
+struct Arc {
+    from: Option<usize>,
+    to: Option<usize>,
+    /// Share of all tokens.
+    share: f64,
+    latency_seconds: f64,
+}
+
 /// A placement, seen by a token.
 pub(super) struct Loop<'a> {
+    /// By where their ranges end, so that tokens go from earlier ones to later ones.
     stages: Vec<Stage<'a>>,
-    hop_seconds: f64,
+    arcs: Vec<Arc>,
     mix: Mix,
     price_per_hour: f64,
 }
@@ -69,37 +82,39 @@ impl<'a> Loop<'a> {
             return None;
         }
         let hosts = instance.hosts.len();
+        let end = |host: usize| placement[host].map_or(0, |it| it.end());
         let (mut through, mut work) = (vec![0.0; hosts], vec![0.0; hosts]);
-        let mut hop_seconds = 0.0;
         for hop in &flow.hops {
-            let share = hop.tokens_per_second / flow.value;
-            let wire = match (hop.from, hop.to) {
-                (End::Host(from), End::Host(to)) => instance.wire(from, to),
-                (End::Source, End::Host(to)) => instance.network.enter[to],
-                (End::Host(from), _) => instance.network.leave[from],
-                _ => None,
-            };
-            hop_seconds += share * wire.map_or(0.0, |it| it.latency_seconds);
             if let End::Host(to) = hop.to {
-                let end = placement[to].map_or(0, |it| it.end());
+                let share = hop.tokens_per_second / flow.value;
                 through[to] += share;
-                work[to] += share * f64::from(end.saturating_sub(hop.position));
+                work[to] += share * f64::from(end(to).saturating_sub(hop.position));
             }
         }
+        let mut visited: Vec<usize> = (0..hosts).filter(|&it| through[it] > 0.0).collect();
+        visited.sort_by_key(|&it| end(it));
         let mut stages = Vec::new();
-        for host in (0..hosts).filter(|&it| through[it] > 0.0) {
+        let mut stage_of = vec![None; hosts];
+        for (at, &host) in visited.iter().enumerate() {
+            stage_of[host] = Some(at);
             let device = instance.class(host).device.as_ref()?;
             let count = placement[host].map_or(0, |it| it.count()) as usize;
-            let kv_token_layers = device.kv_token_layers.get(count).copied().unwrap_or(0.0);
-            let layers = work[host] / through[host];
             let batch_max = device.decode_requests_max.get(count).copied().filter(|&it| it > 0);
-            let batch_max = batch_max.map_or(f64::INFINITY, f64::from);
-            let share = through[host];
-            stages.push(Stage { device, share, layers, kv_token_layers, batch_max });
+            stages.push(Stage {
+                device,
+                share: through[host],
+                layers: work[host] / through[host],
+                kv_token_layers: device.kv_token_layers.get(count).copied().unwrap_or(0.0),
+                batch_max: batch_max.map_or(f64::INFINITY, f64::from),
+            });
         }
+        let arcs = flow.hops.iter().map(|it| arc(instance, it, &stage_of, flow.value));
+        let mut arcs: Vec<Arc> = arcs.collect();
+        // What reaches a stage comes before what leaves it.
+        arcs.sort_by_key(|it| (it.from.map_or(0, |it| it + 1), it.to));
         let held = (0..hosts).filter(|&it| placement[it].is_some());
         let price_per_hour = held.map(|it| instance.hosts[it].price_per_hour).sum();
-        Some(Self { stages, hop_seconds, mix, price_per_hour })
+        Some(Self { stages, arcs, mix, price_per_hour })
     }
 
     /// The highest rate of output tokens/s that KV memory and step times allow.
@@ -133,33 +148,71 @@ impl<'a> Loop<'a> {
         }
         let Mix { prompt_tokens, output_tokens } = self.mix;
         let prompts = prompt_tokens / output_tokens;
-        let mut token_seconds = self.hop_seconds;
-        let mut chunk = f64::INFINITY;
-        let mut batches = Vec::with_capacity(self.stages.len());
-        for stage in &self.stages {
-            let arriving = rate * stage.share;
-            let step = stage.step_seconds(arriving, prompts)?;
-            token_seconds += 1.5 * step * stage.share;
-            chunk = chunk.min(rate * step * prompts);
-            batches.push(arriving * step);
-        }
+        let steps = self.stages.iter().map(|it| it.step_seconds(rate * it.share, prompts));
+        let steps: Vec<f64> = steps.collect::<Option<_>>()?;
+        let pairs = || self.stages.iter().zip(&steps);
+        let waits: f64 = pairs().map(|(it, step)| it.share * 1.5 * step).sum();
+        let hops: f64 = self.arcs.iter().map(|it| it.share * it.latency_seconds).sum();
+        let token_seconds = waits + hops;
+        let chunk = steps.iter().map(|step| rate * step * prompts).fold(f64::INFINITY, f64::min);
         let chunk = chunk.max(CHUNK_LEAST).min(prompt_tokens.max(1.0));
-        let slowest = (self.stages.iter().zip(batches))
-            .map(|(stage, batch)| stage.seconds(batch, chunk))
-            .fold(0.0, f64::max);
-        let ttft_seconds = token_seconds + (prompt_tokens / chunk - 1.0).max(0.0) * slowest;
-        let requests = rate / output_tokens * (ttft_seconds + output_tokens * token_seconds);
+        let slowest =
+            pairs().map(|(it, step)| it.seconds(rate * it.share * step, chunk)).fold(0.0, f64::max);
+        let behind = (prompt_tokens / chunk - 1.0).max(0.0) * slowest;
+        // Requests in flight, if each of their tokens took so long.
+        let requests = |token: f64| rate / output_tokens * (token + behind + output_tokens * token);
         let context = prompt_tokens + output_tokens / 2.0;
-        let fits = |it: &Stage<'_>| {
-            requests * it.share * context * it.layers <= KV_SHARE * it.kv_token_layers
+        let fits = |(it, &token): (&Stage<'_>, &f64)| {
+            requests(token) * it.share * context * it.layers <= KV_SHARE * it.kv_token_layers
         };
-        self.stages.iter().all(fits).then_some(Score {
+        let routes = self.route_seconds(&steps);
+        self.stages.iter().zip(&routes).all(fits).then_some(Score {
             tokens_per_second: rate,
-            ttft_seconds,
+            ttft_seconds: token_seconds + behind,
             tpot_seconds: token_seconds,
-            in_flight: requests,
+            in_flight: requests(token_seconds),
             price_per_hour: self.price_per_hour,
         })
+    }
+
+    /// How long a token of a route through each stage takes from gateway to gateway, on average
+    /// over these routes, where each host sends on by its weights whatever it receives.
+    fn route_seconds(&self, steps: &[f64]) -> Vec<f64> {
+        let stay = |at: usize| 1.5 * steps[at];
+        let mut before = vec![0.0; steps.len()];
+        let mut after = vec![0.0; steps.len()];
+        let share = |at: usize| self.stages[at].share;
+        for arc in &self.arcs {
+            let Some(to) = arc.to else { continue };
+            let reached = arc.from.map_or(0.0, |it| before[it] + stay(it));
+            before[to] += arc.share / share(to) * (reached + arc.latency_seconds);
+        }
+        for arc in self.arcs.iter().rev() {
+            let Some(from) = arc.from else { continue };
+            let left = arc.to.map_or(0.0, |it| stay(it) + after[it]);
+            after[from] += arc.share / share(from) * (arc.latency_seconds + left);
+        }
+        (0..steps.len()).map(|at| before[at] + stay(at) + after[at]).collect()
+    }
+}
+
+/// What a hop carries, as a share of a flow of `whole`.
+fn arc(instance: &Instance, hop: &Hop, stage_of: &[Option<usize>], whole: f64) -> Arc {
+    let wire = match (hop.from, hop.to) {
+        (End::Host(from), End::Host(to)) => instance.wire(from, to),
+        (End::Source, End::Host(to)) => instance.network.enter[to],
+        (End::Host(from), _) => instance.network.leave[from],
+        _ => None,
+    };
+    let stage = |end: End| match end {
+        End::Host(host) => stage_of[host],
+        End::Source | End::Sink => None,
+    };
+    Arc {
+        from: stage(hop.from),
+        to: stage(hop.to),
+        share: hop.tokens_per_second / whole,
+        latency_seconds: wire.map_or(0.0, |it| it.latency_seconds),
     }
 }
 

@@ -110,6 +110,21 @@ fn each_objective_chooses_by_hand() {
     assert_eq!(first(Objective::Goodput, Some(0.03), None), None);
 }
 
+/// The fast host and the slower one of [`choices`] side by side, with four fifths and one fifth of
+/// the flow. A request stays on one of them: alone they serve 2414.8 and 633.4, so that the fast one
+/// is full at 2414.8 / 0.8 = 3018.5, and the other would be at 3167.
+#[test]
+fn requests_stay_as_long_as_their_own_route_takes() {
+    let (mut cluster, _) = choices();
+    cluster.classes[3].rates = cluster.classes[0].rates.scaled(0.25);
+    let placement = vec![range(0, 2), None, None, range(0, 2)];
+    let mix = Mix { prompt_tokens: 10.0, output_tokens: 10.0 };
+    let scores = estimates(&cluster, &placement, &Targets { mix, ..Targets::default() });
+    assert!((scores[0].tokens_per_second - 3018.5).abs() < 3.0, "{scores:?}");
+    let token = 0.8 * 0.032 + 0.2 * 0.122;
+    assert!((scores[0].tpot_seconds - token).abs() < 1e-6, "{scores:?}");
+}
+
 #[test]
 fn candidates_do_not_beat_each_other_and_are_sorted() {
     let mut cluster = instance(4, &[&[40.0, 20.0, 12.0, 9.0][..]; 4]);
