@@ -1,7 +1,10 @@
+use std::collections::BTreeMap;
+
 use proptest::prelude::*;
 use thalweg_wire::Finish;
 
 use super::*;
+use crate::stage::request::Rank;
 
 /// Something that may happen, sensible or not.
 #[derive(Clone, Debug)]
@@ -57,6 +60,8 @@ fn any_act() -> impl Strategy<Value = Act> {
 impl Rig {
     /// Plays one act. `running` is the step that runs, if one does.
     fn play(&mut self, act: Act, running: &mut Vec<Effect>) {
+        let before: BTreeMap<RequestId, Rank> =
+            self.stage.requests.iter().map(|(_, it)| (it.id, it.rank)).collect();
         let routes: [&[_]; 4] = [&ALONE, &FIRST, &LAST, &[(OTHER, 0, 3), (ME, 3, 8)]];
         let effects = match act {
             Act::Open { counter, attempt, hops, prompt, max_tokens, claim } => {
@@ -100,6 +105,10 @@ impl Rig {
             Act::Kept => self.on(Event::Kept { epoch: Epoch(1), from: Epoch(2), pace: PACE }),
             Act::Retire => self.on(Event::Retire { epoch: Epoch(1) }),
         };
+        for (id, reason) in refusals(&effects) {
+            let first = before.values().min() == before.get(&id);
+            assert!(reason != Refusal::Preempted || !first, "the first of all gave way");
+        }
         if effects.iter().any(|it| matches!(it, Effect::Step(_))) {
             assert!(running.is_empty(), "two steps at once");
             *running = effects;

@@ -239,6 +239,29 @@ fn a_claim_on_room_ends_if_nobody_comes() {
 }
 
 #[test]
+fn a_flood_of_important_prompts_stops_nobody_for_ever() {
+    let pace = Pace { batch_max: 8, chunk_tokens: 16, ..PACE };
+    let mut rig = with_pace(60, TIGHT, pace, Profile::default());
+    let mut effects = rig.on(open(1, &ALONE, 16, 1));
+    for counter in 2..=4 {
+        rig.on(opened(open(counter, &ALONE, 16, 1), |it| it.priority = 200));
+    }
+    rig.on(opened(open(5, &ALONE, 16, 1), |it| it.priority = 0));
+    let mut steps = 0;
+    while !in_step(&effects, &rig).contains(&5) {
+        steps += 1;
+        // Three wait before it: it is its turn within four times that, and its own four.
+        assert!(steps <= 16, "it waits and waits");
+        for nth in 0..2 {
+            let counter = 100 + 2 * steps + nth;
+            rig.on(opened(open(counter, &ALONE, 16, 1), |it| it.priority = 200));
+        }
+        effects = rig.step_done(&effects, 5);
+    }
+    assert!(steps > 2, "the important went first");
+}
+
+#[test]
 fn important_prompts_go_first_and_tenants_take_turns() {
     let pace = Pace { batch_max: 8, chunk_tokens: 16, ..PACE };
     let mut rig = with_pace(40, TIGHT, pace, Profile::default());
