@@ -5,7 +5,7 @@ use super::agenda::{Agenda, Event};
 use super::mersenne::Mersenne;
 use super::network::Network;
 use super::outcome::{Outcome, Tally};
-use super::policy::{Helix, Policy, Random, Send, Swarm};
+use super::policy::{Helix, Policy, Random, Swarm, Transmission};
 use super::scenario::{self, Length, Lengths, Scenario, Work};
 use super::stage::{Ended, Stage};
 use super::steps::{Limits, Steps};
@@ -47,7 +47,7 @@ struct Run<'a> {
     back: Vec<u32>,
     /// Recorded lengths used so far.
     used: usize,
-    sends: Vec<Send>,
+    sends: Vec<Transmission>,
     again: Vec<u32>,
 }
 
@@ -159,7 +159,7 @@ impl<'a> Run<'a> {
 
     fn transmit(&mut self, sender: u32) -> Result<(), HelixError> {
         self.policy.transmit(&mut self.world, sender, &mut self.sends, &mut self.again);
-        for Send { link, query, share } in self.sends.drain(..) {
+        for Transmission { link, query, share } in self.sends.drain(..) {
             let now = self.world.now;
             let it = &mut self.world.queries[query as usize];
             let seconds = self.world.network.start(link, it.tokens(), share)?;

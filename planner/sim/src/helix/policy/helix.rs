@@ -2,9 +2,9 @@
 
 use std::ops::Range;
 
-use super::{Policy, Send};
+use super::{Policy, Transmission};
 use crate::helix::HelixError;
-use crate::helix::network::Network;
+use crate::helix::network::{Line, Network};
 use crate::helix::scenario::{self, Scenario, WhenFull};
 use crate::helix::world::World;
 
@@ -165,7 +165,7 @@ fn lanes(scenario: &Scenario, plan: &scenario::Helix, network: &Network) -> Vec<
         None => scenario.gateway_nic_bytes_per_second,
     };
     let all = || network.lines.iter().enumerate();
-    let lane = |(at, line): (usize, &crate::helix::network::Line)| {
+    let lane = |(at, line): (usize, &Line)| {
         let leaving = all().filter(|it| it.1.from == line.from).map(|it| it.0);
         let coming = all().filter(|it| it.1.to == line.to).map(|it| it.0);
         let flow = plan.flows[at];
@@ -208,7 +208,7 @@ impl Policy for Helix {
         &mut self,
         world: &mut World,
         sender: u32,
-        sends: &mut Vec<Send>,
+        sends: &mut Vec<Transmission>,
         _again: &mut Vec<u32>,
     ) {
         let network = &mut world.network;
@@ -230,7 +230,7 @@ impl Policy for Helix {
         for &(_, link) in &self.ready {
             let share = self.lanes[link as usize].share;
             if let Some((_, query)) = network.lines[link as usize].waiting.pop_front() {
-                sends.push(Send { link, query, share });
+                sends.push(Transmission { link, query, share });
             }
         }
     }

@@ -13,7 +13,7 @@ use super::world::World;
 
 /// A transmission to start.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Send {
+pub(super) struct Transmission {
     pub link: u32,
     pub query: u32,
     /// Bytes/s.
@@ -21,7 +21,7 @@ pub(super) struct Send {
 }
 
 /// Sends what waits longest for each free link, in the order of links.
-fn send_over_free_links(world: &mut World, sender: u32, sends: &mut Vec<Send>) {
+fn send_over_free_links(world: &mut World, sender: u32, sends: &mut Vec<Transmission>) {
     let network = &mut world.network;
     for at in 0..network.ports[sender as usize].lines.len() {
         let link = network.ports[sender as usize].lines[at];
@@ -31,7 +31,7 @@ fn send_over_free_links(world: &mut World, sender: u32, sends: &mut Vec<Send>) {
         if let Some(share) = network.equal_share(link)
             && let Some((_, query)) = network.lines[link as usize].waiting.pop_front()
         {
-            sends.push(Send { link, query, share });
+            sends.push(Transmission { link, query, share });
         }
     }
 }
@@ -48,7 +48,7 @@ pub(super) trait Policy {
         &mut self,
         world: &mut World,
         sender: u32,
-        sends: &mut Vec<Send>,
+        sends: &mut Vec<Transmission>,
         again: &mut Vec<u32>,
     );
 

@@ -1,6 +1,6 @@
 //! Over any free link, or any free link to the shortest queue.
 
-use super::{Policy, Send, send_over_free_links};
+use super::{Policy, Transmission, send_over_free_links};
 use crate::helix::world::World;
 
 /// Free links in drawn order.
@@ -67,7 +67,7 @@ impl Policy for Random {
         &mut self,
         world: &mut World,
         sender: u32,
-        sends: &mut Vec<Send>,
+        sends: &mut Vec<Transmission>,
         _again: &mut Vec<u32>,
     ) {
         let mut fresh = std::mem::take(&mut world.network.ports[sender as usize].fresh);

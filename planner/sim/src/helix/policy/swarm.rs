@@ -1,6 +1,6 @@
 //! To whoever was fast lately: SWARM parallelism, appendix C, as the artifact has it.
 
-use super::{Policy, Send, send_over_free_links};
+use super::{Policy, Transmission, send_over_free_links};
 use crate::helix::world::World;
 
 /// What a link is taken to cost before anything is known of it, in seconds.
@@ -46,7 +46,7 @@ impl Policy for Swarm {
         &mut self,
         world: &mut World,
         sender: u32,
-        sends: &mut Vec<Send>,
+        sends: &mut Vec<Transmission>,
         again: &mut Vec<u32>,
     ) {
         let mut fresh = std::mem::take(&mut world.network.ports[sender as usize].fresh);
