@@ -22,5 +22,6 @@ pub mod http;
 pub mod journal;
 pub mod local;
 pub mod metrics;
+pub mod quota;
 pub mod serve;
 pub mod transport;

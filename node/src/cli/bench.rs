@@ -6,7 +6,10 @@ use std::io::Write;
 use super::advice::Advice;
 
 mod hop;
+mod steps;
 mod streams;
+mod twin;
+pub(super) mod users;
 
 /// Measure this machine, or a running cluster
 #[derive(Clone, Debug, clap::Args)]
@@ -18,7 +21,10 @@ pub struct BenchArgs {
 #[derive(Clone, Debug, clap::Subcommand)]
 enum What {
     Hop(hop::HopArgs),
+    Steps(steps::StepsArgs),
     Streams(streams::StreamsArgs),
+    Twin(twin::TwinArgs),
+    Users(users::UsersArgs),
 }
 
 /// Runs `thalweg bench`. The figures go to `stdout`.
@@ -29,7 +35,10 @@ enum What {
 pub fn run(args: &BenchArgs, stdout: &mut impl Write) -> Result<(), Advice> {
     let report: &dyn fmt::Display = match &args.what {
         What::Hop(args) => &hop::measure(args)?,
+        What::Steps(args) => &steps::measure(args)?,
         What::Streams(args) => &streams::measure(args)?,
+        What::Twin(args) => &twin::measure(args)?,
+        What::Users(args) => &users::measure(args)?,
     };
     write!(stdout, "{report}").map_err(|source| Advice::new("cannot write the figures", source))
 }

@@ -43,6 +43,27 @@ pub fn get(base: &str, path: &str, key: Option<&str>) -> Result<Value, Advice> {
         .map_err(|source| Advice::new(format!("`{url}` does not answer in JSON"), source))
 }
 
+/// Gets what the server at `base` has counted, in OpenMetrics text.
+///
+/// # Errors
+///
+/// If the server is not reached or refuses.
+pub fn metrics(base: &str, key: Option<&str>) -> Result<String, Advice> {
+    let url = format!("{}/metrics", base.trim_end_matches('/'));
+    let response = authorized(agent().get(&url), key).call();
+    let response = response.map_err(|error| refused(base, error))?;
+    response.into_string().map_err(|source| Advice::new(format!("`{url}` breaks off"), source))
+}
+
+/// The value of a counter, gauge, sum or count in OpenMetrics text, whatever its labels.
+pub fn metric(text: &str, name: &str) -> Option<f64> {
+    let value = |line: &str| {
+        let (labels, value) = line.strip_prefix(name)?.rsplit_once(' ')?;
+        labels.starts_with('{').then(|| value.parse().ok())?
+    };
+    text.lines().find_map(value)
+}
+
 /// Posts `body` to `path` and returns the data of each server-sent event, without the last
 /// `[DONE]`.
 ///

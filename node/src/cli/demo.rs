@@ -3,7 +3,7 @@
 use std::env;
 use std::fs;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -91,7 +91,7 @@ pub fn run(args: &DemoArgs, stdout: &mut impl Write) -> Result<(), Advice> {
 }
 
 /// Waits until a full pipeline answers, showing what the cluster waits for.
-fn wait_for_plan(cluster: &mut LocalCluster, base: &str) -> Result<(), Advice> {
+pub(super) fn wait_for_plan(cluster: &mut LocalCluster, base: &str) -> Result<(), Advice> {
     let bar = ProgressBar::new_spinner();
     let style = ProgressStyle::with_template("{spinner} {elapsed:>4} {msg}");
     bar.set_style(style.expect("the template is valid"));
@@ -134,14 +134,18 @@ fn wait_for_interrupt() {
 }
 
 /// A folder that is removed in the end.
-struct Folder(PathBuf);
+pub(super) struct Folder(PathBuf);
 
 impl Folder {
-    fn create() -> Result<Self, Advice> {
+    pub(super) fn create() -> Result<Self, Advice> {
         let path = env::temp_dir().join(format!("thalweg-demo-{}", process::id()));
         fs::create_dir_all(&path)
             .map_err(|e| Advice::new(format!("cannot create `{}`", path.display()), e))?;
         Ok(Self(path))
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.0
     }
 }
 

@@ -9,5 +9,6 @@ pub mod demo;
 pub mod join;
 pub mod models;
 pub mod plan;
+pub mod scenario;
 pub mod simulate;
 pub mod status;

@@ -2,12 +2,15 @@
 
 use std::fmt::Write as _;
 use std::io::Write;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 use thalweg_wire::{BitsPerSecond, Bytes};
 
 use super::advice::Advice;
+use super::bench::users::Users;
 use super::client::{self, ServerArgs};
+use super::scenario::{Beyond, ScenarioFiles};
 use crate::http::{ClusterStatus, HostState, HostStatus, PlacedStatus, PlanStatus};
 
 /// Width of the layer axis at most, in characters.
@@ -22,6 +25,10 @@ pub struct StatusArgs {
     /// Print JSON
     #[arg(long)]
     json: bool,
+
+    /// Write the cluster into this folder instead, as a scenario for `thalweg simulate`
+    #[arg(long, value_name = "DIR", conflicts_with = "json")]
+    scenario: Option<PathBuf>,
 }
 
 /// Runs `thalweg status`.
@@ -32,10 +39,25 @@ pub struct StatusArgs {
 pub fn run(args: &StatusArgs, stdout: &mut impl Write) -> Result<(), Advice> {
     let ServerArgs { server, api_key } = &args.server;
     let status = client::get(server, "/api/v1/status", api_key.as_deref())?;
-    let text = if args.json { format!("{status:#}\n") } else { render(&status) };
+    let text = match &args.scenario {
+        Some(folder) => write_scenario(status, folder)?,
+        None if args.json => format!("{status:#}\n"),
+        None => render(&status),
+    };
     stdout
         .write_all(text.as_bytes())
         .map_err(|source| Advice::new("cannot write the status", source))
+}
+
+/// Writes a scenario in which users ask as those of `thalweg bench users` do.
+fn write_scenario(status: Value, folder: &Path) -> Result<String, Advice> {
+    let status: ClusterStatus = serde_json::from_value(status)
+        .map_err(|source| Advice::new("the status is not understood", source))?;
+    let asked = Users { count: 16, seconds: 60 }.asked();
+    let files = ScenarioFiles::new(&status, &Beyond::default(), &asked)?;
+    files.resolve()?;
+    let file = files.write(folder)?;
+    Ok(format!("thalweg simulate {}\n", file.display()))
 }
 
 /// Draws a status as tables, with the placement as bars over the layer axis. What a server of
@@ -131,7 +153,7 @@ fn placement(placed: &[PlacedStatus], layers: u32) -> String {
     let mut text = format!("{:names$}  0{layers:>width$}\n", "layer");
     for it in placed {
         let bar = bar(it, layers);
-        let PlacedStatus { host, first, end, kv_tokens } = it;
+        let PlacedStatus { host, first, end, kv_tokens, .. } = it;
         let line = format!("{host:names$}  {bar:width$}  {first}..{end}, {kv_tokens} KV tokens");
         text.push_str(line.trim_end());
         text.push('\n');

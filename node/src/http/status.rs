@@ -1,7 +1,7 @@
 //! What `GET /api/v1/status` says: the cluster as one host sees it.
 
 use serde::{Deserialize, Serialize};
-use thalweg_wire::{End, HostId, Plan};
+use thalweg_wire::{End, HostId, ModelShape, Plan, Profile};
 
 /// The cluster, as the answering host sees it.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
@@ -17,6 +17,8 @@ pub struct ClusterStatus {
     pub model: String,
     /// Layers of the model.
     pub layers: u32,
+    /// Its sizes; `None` from a server that does not tell.
+    pub shape: Option<ModelShape>,
     /// Longest context served, in tokens.
     pub context_tokens: u32,
     /// How far the cluster is.
@@ -95,6 +97,8 @@ pub struct HostStatus {
     pub machine: String,
     /// Time of one layer for one token of decode, as the host measured it, in seconds.
     pub decode_seconds_per_layer: Option<f64>,
+    /// All that it measured of itself.
+    pub profile: Profile,
     /// KV tokens its shard could still take; `None` where unknown.
     pub kv_free_tokens: Option<u64>,
     /// Requests its shard works on; `None` where unknown.
@@ -170,6 +174,16 @@ pub struct PlacedStatus {
     pub end: u32,
     /// KV capacity, in tokens, of each of these layers.
     pub kv_tokens: u64,
+    /// Requests whose decode steps run together at most.
+    pub batch_max: u32,
+    /// Groups in which requests decode; zero takes the number of stages.
+    pub micro_batches: u32,
+    /// Prompt tokens of a step at most.
+    pub chunk_tokens: u32,
+    /// Time of a step to which prompts are cut, in microseconds; zero sets none.
+    pub step_us: u32,
+    /// Requests in flight through the host at most; zero leaves that to KV.
+    pub requests_max: u32,
 }
 
 impl PlanStatus {
@@ -180,6 +194,11 @@ impl PlanStatus {
             first: it.layers.first(),
             end: it.layers.end(),
             kv_tokens: it.kv_tokens,
+            batch_max: it.batch_max,
+            micro_batches: it.micro_batches,
+            chunk_tokens: it.chunk_tokens,
+            step_us: it.step_us,
+            requests_max: it.requests_max,
         });
         let weights = plan.weights.iter().map(|it| WeightStatus {
             from: end_name(it.from, &name),

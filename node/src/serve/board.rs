@@ -141,6 +141,7 @@ impl Board {
             memory_bytes: it.memory.0,
             machine: it.machine.clone(),
             decode_seconds_per_layer: it.profile.decode.first().map(|point| point.seconds),
+            profile: it.profile.clone(),
             kv_free_tokens: state.beats.get(&it.host).map(|beat| beat.kv_free_tokens),
             requests: state.beats.get(&it.host).map(|beat| beat.requests),
         });
@@ -163,6 +164,7 @@ impl Board {
             version: VERSION.to_owned(),
             model: self.shape.name.clone(),
             layers: self.shape.layers,
+            shape: Some(self.shape.clone()),
             context_tokens: self.shape.context_tokens,
             phase: phase(state),
             loading: state.loading.map(|(done, of)| Loading { done, of }),

@@ -46,10 +46,21 @@ pub struct Sizes {
     pub head_layers: f64,
 }
 
+/// What a host's processors do besides computing steps: frames, queues, the API, consensus. Steps take
+/// longer by it wherever the same processors do both.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Overhead {
+    /// Share of the time that is gone whatever is asked, below one.
+    pub share: f64,
+    /// Seconds for each request in a step.
+    pub part_seconds: f64,
+}
+
 /// Step times of one host.
 #[derive(Clone, Debug)]
 pub struct Compute {
     device: Device,
+    overhead: Overhead,
     curves: Curves,
     activation_bytes: f64,
     head_layers: f64,
@@ -90,7 +101,13 @@ impl Compute {
         let (parameters, hidden) = (layer_bytes / 2.0, activation_bytes / 2.0);
         let floor_seconds = device.decode_seconds(BATCH_LEAST);
         let attention = 2.0 * hidden / parameters;
-        Self { device, curves, activation_bytes, head_layers, attention, floor_seconds }
+        let overhead = Overhead::default();
+        Self { device, overhead, curves, activation_bytes, head_layers, attention, floor_seconds }
+    }
+
+    /// The same machine, with more to do for each step.
+    pub fn with_overhead(self, overhead: Overhead) -> Self {
+        Self { overhead, ..self }
     }
 
     /// The curves as a host would measure them: one request alone takes as long as it does here.
@@ -128,7 +145,8 @@ impl Compute {
             let load = Load { decode_rows: sampled as f64, ..Load::default() };
             seconds += self.head_layers * self.layer_seconds(load);
         }
-        nanos(seconds)
+        seconds += self.overhead.part_seconds * parts.len() as f64;
+        nanos(seconds / (1.0 - self.overhead.share))
     }
 
     fn layer_seconds(&self, load: Load) -> f64 {
@@ -217,6 +235,14 @@ mod tests {
         let parts = [part(0, 1, 100, Some(1000))];
         assert_eq!(compute(Curves::Floored).step(&parts), nanos(0.010 + 0.100));
         assert_eq!(compute(Curves::Published).step(&parts), nanos(0.010));
+    }
+
+    #[test]
+    fn what_processors_do_besides_makes_steps_longer() {
+        let overhead = Overhead { share: 0.2, part_seconds: 0.001 };
+        let parts = [part(0, 1, 1, None), part(0, 1, 1, None)];
+        let busy = compute(Curves::Floored).with_overhead(overhead);
+        assert_eq!(busy.step(&parts), nanos((0.004 + 2.0 * 0.001) / 0.8));
     }
 
     #[test]

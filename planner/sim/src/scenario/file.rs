@@ -1,5 +1,7 @@
 //! The words of a scenario file. `examples/scenarios/README.md` explains them to operators.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 
 /// A scenario as it is written down. Unknown keys are refused.
@@ -26,6 +28,9 @@ pub struct ScenarioFile {
     /// How step times follow from curves.
     #[serde(default)]
     pub curves: CurvesEntry,
+    /// What hosts do besides computing, by name.
+    #[serde(default)]
+    pub overheads: BTreeMap<String, OverheadEntry>,
     /// What is asked.
     pub workload: WorkloadEntry,
     /// Bounds of the plan.
@@ -59,6 +64,16 @@ pub enum CurvesEntry {
     Floored,
     /// As published.
     Published,
+}
+
+/// See [`Overhead`](crate::compute::Overhead).
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields, default)]
+pub struct OverheadEntry {
+    /// Share of the time that is gone whatever is asked.
+    pub share: f64,
+    /// Milliseconds for each request in a step.
+    pub part_ms: f64,
 }
 
 /// What is asked.

@@ -24,7 +24,7 @@ use thalweg_planner::cluster::{self, Choice, Resolved};
 use thalweg_wire::Epoch;
 
 use crate::agenda::{Nanos, nanos};
-use crate::compute::Curves;
+use crate::compute::{Curves, Overhead};
 use crate::ledger::Window;
 use crate::outcome::Outcome;
 use crate::plan::{Bounds, plan};
@@ -33,8 +33,8 @@ use crate::world::{Fault, Gateways, Settings, World};
 pub use error::ScenarioError;
 pub use file::{
     ArrivalsEntry, BoundsEntry, CurvesEntry, FaultEntry, LengthsEntry, LimitsEntry, LinksEntry,
-    LongerEntry, PrefixesEntry, ReplanEntry, ReplanMethod, ScenarioFile, SharedFault,
-    WorkloadEntry,
+    LongerEntry, OverheadEntry, PrefixesEntry, ReplanEntry, ReplanMethod, ScenarioFile,
+    SharedFault, WorkloadEntry,
 };
 pub use placing::{Placed, read_placement};
 pub use traces::{read_lengths, read_times};
@@ -241,6 +241,7 @@ impl ScenarioFile {
                 CurvesEntry::Floored => Curves::Floored,
                 CurvesEntry::Published => Curves::Published,
             },
+            overheads: self.overheads(resolved)?,
             heartbeat: time(self.limits.heartbeat_seconds, usual.heartbeat),
             suspect_after: time(self.limits.suspect_seconds, usual.suspect_after),
             dead_after: time(self.limits.dead_seconds, usual.dead_after),
@@ -249,6 +250,16 @@ impl ScenarioFile {
             window: Window { from: nanos(self.window_seconds.0), to: nanos(self.window_seconds.1) },
             look_every: time(self.limits.look_seconds, usual.look_every),
         })
+    }
+
+    fn overheads(&self, resolved: &Resolved) -> Result<Vec<Overhead>, ScenarioError> {
+        let mut all = vec![Overhead::default(); resolved.instance.hosts.len()];
+        for (name, it) in &self.overheads {
+            let OverheadEntry { share, part_ms } = *it;
+            let host = faults::host(&resolved.instance, "overheads", name)?;
+            all[host] = Overhead { share, part_seconds: part_ms * 1e-3 };
+        }
+        Ok(all)
     }
 
     fn gateways(&self, resolved: &Resolved) -> Result<Gateways, ScenarioError> {

@@ -72,14 +72,17 @@ impl Scenario {
     }
 }
 
-/// A recorded layout: hosts by their place in the cluster file, with first layer and last + 1.
+/// A recorded layout: hosts by their place in the cluster file, with first layer and last + 1. Without
+/// weights it carries as much as it can.
 #[derive(Debug, Deserialize)]
 struct Layout {
     layout: BTreeMap<String, (u32, u32)>,
+    #[serde(default)]
+    weights: Vec<Weight>,
 }
 
 /// Reads a placement: what `thalweg plan --json` prints, or a layout whose `layout` maps places in
-/// the cluster file to first layer and last + 1.
+/// the cluster file to first layer and last + 1, perhaps with `weights` as plans have them.
 ///
 /// # Errors
 ///
@@ -89,18 +92,22 @@ pub fn read_placement(text: &str, resolved: &Resolved) -> Result<Placed, Scenari
         |error: serde_json::Error| ScenarioError::Placement { message: error.to_string() };
     let value: serde_json::Value = serde_json::from_str(text).map_err(unreadable)?;
     if value.get("layout").is_some() {
-        let placement = of_layout(&serde_json::from_value(value).map_err(unreadable)?, resolved)?;
-        let flow = flow::maximum(&resolved.instance, &placement, Charge::Full);
+        let layout: Layout = serde_json::from_value(value).map_err(unreadable)?;
+        let placement = of_layout(&layout, resolved)?;
+        let flow = match &layout.weights[..] {
+            [] => flow::maximum(&resolved.instance, &placement, Charge::Full),
+            weights => flow_of(weights, Charge::Work, &resolved.instance)?,
+        };
         return Ok(Placed { placement, flow });
     }
     let report: Report = serde_json::from_value(value).map_err(unreadable)?;
     let placement = of_report(&report, resolved)?;
-    let flow = flow_of(&report, &resolved.instance)?;
+    let flow = flow_of(&report.weights, report.charge.into(), &resolved.instance)?;
     Ok(Placed { placement, flow })
 }
 
-/// The weights of a plan.
-fn flow_of(report: &Report, instance: &Instance) -> Result<Flow, ScenarioError> {
+/// The weights of a plan, which carry what leaves the gateways.
+fn flow_of(weights: &[Weight], charge: Charge, instance: &Instance) -> Result<Flow, ScenarioError> {
     let end = |name: &str| match name {
         SOURCE => Ok(End::Source),
         SINK => Ok(End::Sink),
@@ -117,9 +124,10 @@ fn flow_of(report: &Report, instance: &Instance) -> Result<Flow, ScenarioError> 
             tokens_per_second: it.tokens_per_second,
         })
     };
-    let hops = report.weights.iter().map(hop).collect::<Result<_, ScenarioError>>()?;
-    let charge = report.charge.into();
-    Ok(Flow { value: report.flow, charge, hops, limits: Vec::new(), least_latency: false })
+    let hops = weights.iter().map(hop).collect::<Result<Vec<_>, ScenarioError>>()?;
+    let entering = hops.iter().filter(|it| it.from == End::Source);
+    let value = entering.map(|it| it.tokens_per_second).sum();
+    Ok(Flow { value, charge, hops, limits: Vec::new(), least_latency: false })
 }
 
 fn of_report(report: &Report, resolved: &Resolved) -> Result<Placement, ScenarioError> {

@@ -13,7 +13,7 @@ use super::watch::Watch;
 use super::wires::Wires;
 use super::{Happening, World};
 use crate::agenda::{Agenda, Nanos, SECOND};
-use crate::compute::{Compute, Curves, Sizes};
+use crate::compute::{Compute, Curves, Overhead, Sizes};
 use crate::ledger::{Ledger, Window};
 use crate::plan::host_id;
 use crate::workload::{Source, Workload};
@@ -30,6 +30,8 @@ pub struct Settings {
     pub pack: Pack,
     /// How step times follow from curves.
     pub curves: Curves,
+    /// What hosts do besides computing, by index; nothing where there is no entry.
+    pub overheads: Vec<Overhead>,
     /// Between two heartbeats of a host.
     pub heartbeat: Nanos,
     /// Silence after which a host gets no new work.
@@ -62,6 +64,7 @@ impl Default for Settings {
             gateways: Gateways::Outside,
             pack: Pack::THALWEG,
             curves: Curves::Floored,
+            overheads: Vec::new(),
             heartbeat: SECOND / 5,
             suspect_after: SECOND,
             dead_after: SECOND * 12 / 5,
@@ -118,7 +121,7 @@ impl<'a> World<'a> {
         if let Some(&host) = late.iter().find(|&&it| placement[it].is_some()) {
             return Err(WorldError::HoldsTooEarly { host: instance.hosts[host].name.clone() });
         }
-        let hosts = (0..instance.hosts.len()).map(|it| host(resolved, it, settings.curves));
+        let hosts = (0..instance.hosts.len()).map(|it| host(resolved, it, &settings));
         let hosts: Vec<Host> = hosts.collect();
         let mut seats: Vec<_> = (0..).zip(&hosts).map(|(seat, it)| (it.id, seat)).collect();
         if settings.gateways == Gateways::Outside {
@@ -208,15 +211,16 @@ fn gates(resolved: &Resolved, settings: &Settings) -> Result<Vec<Gate>, WorldErr
     }
 }
 
-fn host(resolved: &Resolved, index: usize, curves: Curves) -> Host {
+fn host(resolved: &Resolved, index: usize, settings: &Settings) -> Host {
     let (instance, model) = (&resolved.instance, &resolved.model);
     let sizes = Sizes {
         layer_bytes: model.layer_bytes,
         activation_bytes: model.activation_bytes,
         head_layers: model.head_layers,
     };
-    let device = instance.class(index).device.clone();
-    Host::new(host_id(instance, index), device.map(|it| Compute::new(it, sizes, curves)))
+    let overhead = settings.overheads.get(index).copied().unwrap_or_default();
+    let compute = |it| Compute::new(it, sizes, settings.curves).with_overhead(overhead);
+    Host::new(host_id(instance, index), instance.class(index).device.clone().map(compute))
 }
 
 /// Hosts that only join later.

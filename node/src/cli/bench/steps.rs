@@ -1,0 +1,187 @@
+//! `thalweg bench steps`: how long steps take here, sustained, beside whatever else runs.
+//!
+//! What a host measures of itself at its start is the quickest that it can do alone. For a prediction
+//! of hosts that share a machine, each is measured while all of them compute.
+
+use std::fmt;
+use std::io::{self, BufRead, Write as _};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+use thalweg_engine::{BLOCK_TOKENS, Input, Item, LoadOptions, ModelSource, Shard, Want, sample};
+use thalweg_wire::{CurvePoint, LayerRange, Profile, Sampling};
+
+use crate::cli::advice::Advice;
+
+/// Prompt tokens of the steps measured.
+const PREFILL_TOKENS: [u32; 4] = [16, 32, 64, 128];
+/// Decoding requests of the steps measured.
+const DECODE_REQUESTS: [u32; 6] = [1, 2, 4, 6, 8, 16];
+/// Rows of the heads measured.
+const HEAD_ROWS: [u32; 3] = [1, 4, 8];
+
+/// Rounds through all kinds of steps: what disturbs one for a while disturbs all alike.
+const ROUNDS: u32 = 3;
+
+/// Measure how long steps take on this machine, beside whatever else runs on it
+#[derive(Clone, Debug, clap::Args)]
+pub struct StepsArgs {
+    /// Model file
+    #[arg(long)]
+    model: PathBuf,
+
+    /// Layers to measure together
+    #[arg(long, default_value_t = 8)]
+    layers: u32,
+
+    /// Tokens that decoding requests have behind them
+    #[arg(long, default_value_t = 64)]
+    context: u32,
+
+    /// Seconds for each kind of step, all rounds together
+    #[arg(long, default_value_t = 1.2)]
+    seconds: f64,
+
+    /// Say `ready` and wait for a line of input before the measurement
+    #[arg(long, hide = true)]
+    wait: bool,
+}
+
+/// Mean times of steps, printed as JSON.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+pub struct StepsReport {
+    /// Times per layer; `head_seconds` is that of one row.
+    pub profile: Profile,
+    /// Times of norm and head for several rows.
+    pub head: Vec<CurvePoint>,
+}
+
+impl fmt::Display for StepsReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = serde_json::to_string(self).map_err(|_| fmt::Error)?;
+        writeln!(f, "{text}")
+    }
+}
+
+/// Measures steps.
+///
+/// # Errors
+///
+/// If the model cannot be used or has fewer layers.
+pub fn measure(args: &StepsArgs) -> Result<StepsReport, Advice> {
+    let mut bench = Bench::load(args)?;
+    if args.wait {
+        let waited = writeln!(io::stdout(), "ready")
+            .and_then(|()| io::stdout().flush())
+            .and_then(|()| io::stdin().lock().read_line(&mut String::new()));
+        waited.map_err(|source| Advice::new("nobody waits for the measurement", source))?;
+    }
+    // The first step brings weights and code into reach; its time says nothing.
+    bench.step(1, PREFILL_TOKENS[0], 0)?;
+    let rounds = (0..ROUNDS).map(|_| bench.round(args.context)).collect::<Result<Vec<_>, _>>()?;
+    Ok(mean(&rounds))
+}
+
+/// The mean of several rounds.
+fn mean(rounds: &[StepsReport]) -> StepsReport {
+    let points = |of: fn(&StepsReport) -> &Vec<CurvePoint>| {
+        let first = of(&rounds[0]).iter().enumerate();
+        let mean = |(at, it): (usize, &CurvePoint)| {
+            let sum: f64 = rounds.iter().map(|round| of(round)[at].seconds).sum();
+            CurvePoint { tokens: it.tokens, seconds: sum / rounds.len() as f64 }
+        };
+        first.map(mean).collect::<Vec<_>>()
+    };
+    let head = points(|it| &it.head);
+    let profile = Profile {
+        prefill: points(|it| &it.profile.prefill),
+        decode: points(|it| &it.profile.decode),
+        head_seconds: head[0].seconds,
+    };
+    StepsReport { profile, head }
+}
+
+/// Layers under measurement.
+struct Bench {
+    shard: Shard,
+    range: LayerRange,
+    blocks: Vec<u32>,
+    time: Duration,
+}
+
+impl Bench {
+    fn load(args: &StepsArgs) -> Result<Self, Advice> {
+        let path = args.model.display();
+        let failed = |source| Advice::new(format!("cannot use model `{path}`"), source);
+        let source = ModelSource::open(&args.model).map_err(failed)?;
+        let end = u32::try_from(source.config().layers).unwrap_or(u32::MAX);
+        let range = LayerRange::new(end.saturating_sub(args.layers), end)
+            .map_err(|source| Advice::new("there is nothing to measure", source))?;
+        let columns = (args.context + PREFILL_TOKENS[3]) / BLOCK_TOKENS as u32 + 1;
+        let kv_blocks = columns * range.count() * DECODE_REQUESTS[5];
+        let options =
+            LoadOptions { embed: false, head: true, kv_blocks, threads: 1, on_progress: &|_| {} };
+        let shard = Shard::load(&source, range, options)
+            .map_err(|source| Advice::new("the layers cannot be loaded", source))?;
+        source.release_pages();
+        let time = Duration::from_secs_f64(args.seconds.clamp(0.01, 3600.0)) / ROUNDS;
+        Ok(Self { shard, range, blocks: (0..kv_blocks).collect(), time })
+    }
+
+    /// Measures every kind of step once.
+    fn round(&mut self, context: u32) -> Result<StepsReport, Advice> {
+        let layers = f64::from(self.range.count());
+        let mut report = StepsReport::default();
+        for tokens in DECODE_REQUESTS {
+            let seconds = self.seconds(|it| it.step(tokens, 1, context))? / layers;
+            report.profile.decode.push(CurvePoint { tokens, seconds });
+        }
+        for tokens in PREFILL_TOKENS {
+            let seconds = self.seconds(|it| it.step(1, tokens, 0))? / layers;
+            report.profile.prefill.push(CurvePoint { tokens, seconds });
+        }
+        for tokens in HEAD_ROWS {
+            let seconds = self.seconds(|it| it.head(tokens))?;
+            report.head.push(CurvePoint { tokens, seconds });
+        }
+        Ok(report)
+    }
+
+    /// Mean seconds of a run.
+    fn seconds(&mut self, run: impl Fn(&mut Self) -> Result<(), Advice>) -> Result<f64, Advice> {
+        let (begin, mut runs) = (Instant::now(), 0);
+        while begin.elapsed() < self.time {
+            run(self)?;
+            runs += 1;
+        }
+        Ok(begin.elapsed().as_secs_f64() / f64::from(runs))
+    }
+
+    /// A step of `requests` with `tokens` each, behind `context` others.
+    fn step(&mut self, requests: u32, tokens: u32, context: u32) -> Result<(), Advice> {
+        let rows = vec![0.01; tokens as usize * self.shard.config().hidden];
+        let per_request = self.blocks.len() / DECODE_REQUESTS[5] as usize;
+        let item = |blocks| Item {
+            blocks,
+            copies: &[],
+            layers: self.range,
+            first_position: context,
+            input: Input::Rows(&rows),
+            want: Want::Rows,
+        };
+        let items = self.blocks.chunks(per_request).take(requests as usize).map(item);
+        let items: Vec<Item<'_>> = items.collect();
+        let done = self.shard.step(&items).map(drop);
+        done.map_err(|source| Advice::new("the step that is measured fails", source))
+    }
+
+    fn head(&mut self, rows: u32) -> Result<(), Advice> {
+        let rows = vec![0.01; rows as usize * self.shard.config().hidden];
+        let logits = self.shard.logits(&rows);
+        let greedy = Sampling { temperature: 0.0, ..Sampling::default() };
+        let mut rows = logits.chunks(self.shard.config().vocab);
+        let sampled = rows.all(|it| sample(it, &greedy, &[], 0).is_some());
+        sampled.then_some(()).ok_or_else(|| Advice::plain("the head's output is not finite"))
+    }
+}
