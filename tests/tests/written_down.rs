@@ -32,7 +32,8 @@ fn a_running_cluster_can_be_simulated() {
     let number = |key: &str| outcome[key].as_f64().expect("a number");
     assert!(number("finished") > 0.0 && number("rejected") <= 0.0, "{outcome}");
     // The twin knows what a layer takes: no token is quicker than through all of them.
-    let layer = cluster.status(1).hosts.iter().filter_map(|it| it.decode_seconds_per_layer);
+    let hosts = cluster.status(1).hosts;
+    let layer = hosts.iter().filter_map(|it| it.decode_seconds_per_layer);
     let least = layer.fold(f64::INFINITY, f64::min) * 30.0;
     assert!(number("tpot_mean_seconds") > least, "{outcome}");
 }

@@ -112,7 +112,6 @@ fn run(jobs: &mpsc::Receiver<Job>, metrics: &Metrics, done: impl Fn(StepResult))
             Job::Step(work) => {
                 let started = Instant::now();
                 let result = step(&mut shards, &work);
-                metrics.shard_parts.inc_by(work.len() as u64);
                 // The stage changes what the items share once it hears that the step is over.
                 drop(work);
                 metrics.shard_busy.inc_by(started.elapsed().as_secs_f64());

@@ -261,11 +261,11 @@ struct Done {
     at: Instant,
     /// Processor time beside the tensors, in seconds.
     beside: f64,
-    /// Requests in steps.
-    parts: f64,
+    /// Steps computed.
+    steps: f64,
 }
 
-/// What hosts do beside computing: without users, and by request with a few of them. Half a core does
+/// What hosts do beside computing: without users, and by step with a few of them. Half a core does
 /// everything half as fast.
 fn overheads(
     cluster: &LocalCluster,
@@ -284,8 +284,8 @@ fn overheads(
         let share = rate(&quiet[host], &asked[host]);
         let seconds = (after[host].at - before[host].at).as_secs_f64();
         let more = (rate(&before[host], &after[host]) - share).max(0.0) * seconds;
-        let part_seconds = more / (after[host].parts - before[host].parts).max(1.0);
-        (format!("h{}", host + 1), Overhead { share, part_seconds })
+        let step_seconds = more / (after[host].steps - before[host].steps).max(1.0);
+        (format!("h{}", host + 1), Overhead { share, step_seconds })
     };
     Ok((0..cluster.count()).map(one).collect())
 }
@@ -296,7 +296,7 @@ fn done(cluster: &LocalCluster, host: usize) -> Result<Done, Advice> {
     Ok(Done {
         at: Instant::now(),
         beside: beside(cluster.pid(host)).map_err(failed)?,
-        parts: client::metric(&text, "thalweg_shard_parts_total").unwrap_or_default(),
+        steps: client::metric(&text, "thalweg_shard_steps_total").unwrap_or_default(),
     })
 }
 

@@ -11,13 +11,14 @@ use thalweg_sim::workload::token;
 use crate::cli::advice::Advice;
 use crate::cli::client::{self, ServerArgs};
 use crate::cli::scenario::Asked;
+use crate::journal::wall_clock_us;
 
 /// Token ids that any model has: those of prompts are below.
 const TOKENS_COMMON: u32 = 1000;
 /// Requests of different lengths; then they repeat.
 const LENGTHS: u64 = 17 * 33;
 /// Before the window: users start in the first half, and get under way in the second.
-const RAMP: Duration = Duration::from_secs(4);
+const RAMP: Duration = Duration::from_secs(10);
 
 /// Measure what users get who ask again once they were answered
 ///
@@ -39,7 +40,7 @@ pub struct Users {
     #[arg(long = "users", default_value_t = 16)]
     pub count: u16,
 
-    /// Seconds that are measured, after four in which users get under way
+    /// Seconds that are measured, after ten in which users get under way
     #[arg(long, default_value_t = 60)]
     pub seconds: u16,
 }
@@ -102,6 +103,8 @@ impl Users {
         mut look: impl FnMut() -> Result<T, Advice>,
     ) -> Result<(Served, T, T), Advice> {
         let (serial, over) = (AtomicU64::new(0), AtomicBool::new(false));
+        // Another text than that of an earlier run: no prompt may be in a prefix cache.
+        let text = wall_clock_us();
         thread::scope(|scope| {
             let users: Vec<_> = (0..self.count)
                 .map(|user| {
@@ -109,7 +112,7 @@ impl Users {
                     let (serial, over) = (&serial, &over);
                     scope.spawn(move || {
                         thread::sleep(late);
-                        until(server, serial, over)
+                        until(server, text, serial, over)
                     })
                 })
                 .collect();
@@ -128,12 +131,18 @@ impl Users {
 }
 
 /// Asks until it is over.
-fn until(server: &ServerArgs, serial: &AtomicU64, over: &AtomicBool) -> Result<(), Advice> {
+fn until(
+    server: &ServerArgs,
+    text: u64,
+    serial: &AtomicU64,
+    over: &AtomicBool,
+) -> Result<(), Advice> {
     while !over.load(Ordering::Relaxed) {
         let serial = serial.fetch_add(1, Ordering::Relaxed);
         let (prompt, output) = length(serial);
+        let text = text.wrapping_add(serial);
         let body = json!({
-            "prompt": (0..prompt).map(|at| token(serial, at) % TOKENS_COMMON).collect::<Vec<_>>(),
+            "prompt": (0..prompt).map(|at| token(text, at) % TOKENS_COMMON).collect::<Vec<_>>(),
             "max_tokens": output,
             "temperature": 0,
             "ignore_eos": true,

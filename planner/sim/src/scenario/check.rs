@@ -40,7 +40,7 @@ pub(super) fn check(file: &ScenarioFile) -> Checked {
     for (name, it) in &file.overheads {
         let key = |of: &str| format!("overheads.{name}.{of}");
         between(&key("share"), it.share, 0.0, 0.99, "a share between 0 and 0.99")?;
-        between(&key("part_ms"), it.part_ms, 0.0, 1e6, "a time from 0 up to 1000000 ms")?;
+        between(&key("step_ms"), it.step_ms, 0.0, 1e6, "a time from 0 up to 1000000 ms")?;
     }
     bounds(&file.bounds)?;
     limits(&file.limits)?;

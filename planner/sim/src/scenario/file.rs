@@ -72,8 +72,8 @@ pub enum CurvesEntry {
 pub struct OverheadEntry {
     /// Share of the time that is gone whatever is asked.
     pub share: f64,
-    /// Milliseconds for each request in a step.
-    pub part_ms: f64,
+    /// Milliseconds for each step.
+    pub step_ms: f64,
 }
 
 /// What is asked.

@@ -255,9 +255,9 @@ impl ScenarioFile {
     fn overheads(&self, resolved: &Resolved) -> Result<Vec<Overhead>, ScenarioError> {
         let mut all = vec![Overhead::default(); resolved.instance.hosts.len()];
         for (name, it) in &self.overheads {
-            let OverheadEntry { share, part_ms } = *it;
+            let OverheadEntry { share, step_ms } = *it;
             let host = faults::host(&resolved.instance, "overheads", name)?;
-            all[host] = Overhead { share, part_seconds: part_ms * 1e-3 };
+            all[host] = Overhead { share, step_seconds: step_ms * 1e-3 };
         }
         Ok(all)
     }
