@@ -185,3 +185,22 @@ impl Bench {
         sampled.then_some(()).ok_or_else(|| Advice::plain("the head's output is not finite"))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rounds_are_averaged_point_by_point() {
+        let round = |factor: f64| {
+            let point = |tokens, seconds: f64| CurvePoint { tokens, seconds: seconds * factor };
+            let decode = vec![point(1, 1.0), point(8, 2.0)];
+            let profile = Profile { prefill: vec![point(16, 4.0)], decode, head_seconds: 0.0 };
+            StepsReport { profile, head: vec![point(1, 8.0)] }
+        };
+        let mut expected = round(2.0);
+        expected.profile.head_seconds = 16.0;
+        assert_eq!(mean(&[round(1.0), round(3.0)]), expected);
+        assert!(expected.to_string().ends_with("}\n"));
+    }
+}
