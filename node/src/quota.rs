@@ -9,7 +9,7 @@ use std::time::Duration;
 const CGROUP_V1: &str = "/sys/fs/cgroup/cpu";
 const CGROUP_V2: &str = "/sys/fs/cgroup";
 
-/// The most that a group can weigh: what else runs on the machine shall not take from its quota.
+/// The most that a group can weigh.
 const SHARES_MOST_V1: &str = "262144";
 const WEIGHT_MOST_V2: &str = "10000";
 
@@ -34,17 +34,13 @@ impl CpuQuota {
         let quota_us = format!("{:.0}", cores * period.as_secs_f64() * 1e6);
         let both = format!("{quota_us} {period_us}");
         let first = Self { group: Path::new(CGROUP_V1).join(name) };
-        let settings = [
-            ("cpu.cfs_period_us", &period_us[..]),
-            ("cpu.cfs_quota_us", &quota_us),
-            ("cpu.shares", SHARES_MOST_V1),
-        ];
+        let settings = [("cpu.cfs_period_us", &period_us[..]), ("cpu.cfs_quota_us", &quota_us)];
         if first.set(&settings).is_ok() {
             return Ok(first);
         }
         drop(first);
         let second = Self { group: Path::new(CGROUP_V2).join(name) };
-        second.set(&[("cpu.max", &both), ("cpu.weight", WEIGHT_MOST_V2)]).map(|()| second)
+        second.set(&[("cpu.max", &both)]).map(|()| second)
     }
 
     /// Words to put before a command so that it runs in the group, with the same process id.
@@ -52,15 +48,27 @@ impl CpuQuota {
         ["sh", "-c", ENTER, &self.group.display().to_string()].map(str::to_owned).to_vec()
     }
 
+    /// Gives the group its quota before whatever else runs on this machine.
+    ///
+    /// # Errors
+    ///
+    /// If the group cannot be weighted.
+    pub fn first(self) -> io::Result<Self> {
+        let first = self.write("cpu.shares", SHARES_MOST_V1);
+        first.or_else(|_| self.write("cpu.weight", WEIGHT_MOST_V2)).map(|()| self)
+    }
+
     fn set(&self, settings: &[(&str, &str)]) -> io::Result<()> {
         // Only a mounted controller has this file; elsewhere a folder would be an empty one.
         fs::metadata(self.group.with_file_name("cgroup.procs"))?;
         fs::create_dir(&self.group)?;
-        // In a folder that is no control group, opening what is not there fails.
-        settings.iter().try_for_each(|(file, value)| {
-            let mut file = fs::File::options().write(true).open(self.group.join(file))?;
-            file.write_all(value.as_bytes())
-        })
+        settings.iter().try_for_each(|(file, value)| self.write(file, value))
+    }
+
+    /// In a folder that is no control group, opening what is not there fails.
+    fn write(&self, file: &str, value: &str) -> io::Result<()> {
+        let mut file = fs::File::options().write(true).open(self.group.join(file))?;
+        file.write_all(value.as_bytes())
     }
 }
 
