@@ -42,6 +42,11 @@ pub(super) fn check(file: &ScenarioFile) -> Checked {
         between(&key("share"), it.share, 0.0, 0.99, "a share between 0 and 0.99")?;
         between(&key("step_ms"), it.step_ms, 0.0, 1e6, "a time from 0 up to 1000000 ms")?;
     }
+    for (name, value) in
+        [("ttft_seconds", file.targets.ttft_seconds), ("tpot_seconds", file.targets.tpot_seconds)]
+    {
+        value.map_or(Ok(()), |it| time(&format!("targets.{name}"), it))?;
+    }
     bounds(&file.bounds)?;
     limits(&file.limits)?;
     time("replan.delay_seconds", file.replan.delay_seconds)?;
@@ -70,8 +75,16 @@ fn arrivals(entry: &ArrivalsEntry) -> Checked {
             between(&key("depth"), depth, 0.0, 1.0, "a share between 0 and 1")
         }
         ArrivalsEntry::Recorded { .. } => Ok(()),
-        ArrivalsEntry::Users { count: users, ramp_seconds, pause_seconds } => {
+        ArrivalsEntry::Users { count: users, start, ramp_seconds, pause_seconds } => {
             count(&key("count"), users, REQUESTS_MAX)?;
+            let (begin, most) = (f64::from(start.unwrap_or(users)), f64::from(users));
+            between(
+                &key("start"),
+                begin,
+                1.0,
+                most,
+                "at least one user, and no more than `count`",
+            )?;
             time(&key("ramp_seconds"), ramp_seconds)?;
             time(&key("pause_seconds"), pause_seconds)
         }
