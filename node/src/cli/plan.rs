@@ -5,6 +5,7 @@ mod explain;
 mod frontier;
 mod infeasible;
 mod interrupt;
+mod judge;
 mod print;
 mod search;
 mod survive;
@@ -285,11 +286,14 @@ fn plan(
         }
         Wish::Serve(targets) => {
             frontier::refuse(resolved, targets)?;
-            let (searched, best) = frontier::search(resolved, targets, &effort, interrupt)?;
-            let mut planned = weigh(args, file, resolved, searched, frontier::METHOD, started);
-            let notes = frontier::notes(&resolved.instance, targets, &best[0]);
-            planned.report.notes.extend(notes);
-            planned.report.frontier = best.iter().map(Served::from).collect();
+            if targets.objective == Objective::Goodput && args.seconds.is_none() {
+                effort.deadline += frontier::JUDGING;
+            }
+            let ranked = frontier::rank(resolved, targets, &effort, interrupt)?;
+            let mut planned =
+                weigh(args, file, resolved, ranked.searched, frontier::METHOD, started);
+            planned.report.notes.extend(ranked.notes);
+            planned.report.frontier = ranked.candidates.iter().map(Served::from).collect();
             Ok(planned)
         }
     }

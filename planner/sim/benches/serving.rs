@@ -168,7 +168,7 @@ fn goodput(layout: Option<&str>) -> Result<(), Failure> {
         for rate in RATES {
             let arrivals = format!("{{ kind = \"poisson\", requests_per_second = {rate} }}");
             let rest = format!("[workload]\narrivals = {arrivals}\n[bounds]\nbatch_max = 24\n");
-            let scenario = scenario("single24", "[100, 280]", &rest)?;
+            let scenario = scenario("single24", "[150, 400]", &rest)?;
             if placed.is_none() {
                 placed = match (method, layout) {
                     ("", Some(text)) => {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use thalweg_wire::{Finish, Refusal};
 
-use crate::agenda::Nanos;
+use crate::agenda::{Nanos, seconds};
 use crate::workload::Length;
 
 /// The time that is measured.
@@ -50,8 +50,6 @@ pub struct Ledger {
     pub(crate) next_tokens: Vec<Nanos>,
     /// Times from the arrival to the route that led to a first token in the window.
     pub(crate) queueing: Vec<Nanos>,
-    /// Answers that ended in the window and kept the targets.
-    pub(crate) good: u64,
     /// Prompt tokens of requests whose first token came in the window.
     pub(crate) prompt_tokens: u64,
     pub(crate) refusals: BTreeMap<&'static str, u64>,
@@ -94,10 +92,17 @@ struct Client {
 }
 
 impl Client {
-    /// Whether the answer, which is over, came within the targets.
-    fn keeps(&self, targets: Targets) -> bool {
-        let gaps = Nanos::from(self.told.saturating_sub(1));
-        self.first - self.arrived <= targets.ttft && self.last - self.first <= targets.tpot * gaps
+    /// Whether the answer, as far as it came by `now`, kept the targets.
+    fn keeps(&self, now: Nanos, targets: Targets) -> bool {
+        let (end, gaps) = if self.told >= self.output_tokens {
+            (self.last, self.told.saturating_sub(1))
+        } else {
+            // The next token is under way, unless the request was given up.
+            (now, self.told)
+        };
+        let given_up = self.over && self.told < self.output_tokens;
+        let quick = self.told > 0 && self.first - self.arrived <= targets.ttft;
+        quick && !given_up && end - self.first <= targets.tpot * Nanos::from(gaps)
     }
 }
 
@@ -112,7 +117,6 @@ impl Ledger {
             first_tokens: Vec::new(),
             next_tokens: Vec::new(),
             queueing: Vec::new(),
-            good: 0,
             prompt_tokens: 0,
             refusals: BTreeMap::new(),
             decode_tokens_ever: 0,
@@ -158,7 +162,7 @@ impl Ledger {
     ///
     /// If the request was over, ends early, or does not end.
     pub fn told(&mut self, now: Nanos, ticket: u64, finish: Option<Finish>) -> bool {
-        let (inside, targets) = (self.window.holds(now), self.targets);
+        let inside = self.window.holds(now);
         let client = self.client_mut(ticket);
         assert!(!client.over, "request {ticket} is over and got a token");
         client.told += 1;
@@ -170,8 +174,6 @@ impl Ledger {
         }
         client.last = now;
         client.over = finish.is_some();
-        let good = finish.is_some() && client.keeps(targets);
-        self.good += u64::from(good && inside);
         self.counts.finished += u64::from(finish.is_some());
         self.decode_tokens_ever += u64::from(told > 1);
         match (inside, told) {
@@ -218,6 +220,17 @@ impl Ledger {
             client.over = true;
             self.counts.cut_off += 1;
         }
+    }
+
+    /// Requests per second that came in the window and were answered within the targets, as far as
+    /// they were by `now`. Those that came so late that their first token need not be there yet are
+    /// left out.
+    pub fn goodput(&self, now: Nanos) -> f64 {
+        let Window { from, to } = self.window;
+        let last = to.min(now).saturating_sub(self.targets.ttft);
+        let came = self.clients.iter().filter(|it| (from..=last).contains(&it.arrived));
+        let good = came.filter(|it| it.keeps(now, self.targets)).count();
+        good as f64 / seconds(last.saturating_sub(from)).max(f64::MIN_POSITIVE)
     }
 
     /// The gateway of a request.
@@ -270,5 +283,37 @@ impl Work {
     pub fn ended(&mut self, window: Window, from: Nanos, to: Nanos) {
         self.busy += window.overlap(from, to);
         self.busy_ever += to - from;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn goodput_is_of_what_came_in_the_window_and_kept_both_times() {
+        let window = Window { from: 100, to: 1000 };
+        let mut ledger = Ledger::new(window, Targets { ttft: 50, tpot: 10 });
+        // Arrival, times of tokens; of three tokens each.
+        let asked: [(Nanos, &[Nanos]); 7] = [
+            (90, &[100, 110, 120]),  // before the window
+            (100, &[150, 160, 170]), // good, at the limit of both
+            (200, &[251, 252, 253]), // the first came late
+            (300, &[310, 320, 331]), // the others came late
+            (940, &[990]),           // good so far
+            (945, &[]),              // nothing yet, and late
+            (960, &[961]),           // need not be there yet
+        ];
+        for (at, tokens) in asked {
+            let ticket = ledger.arrived(at, 0, Length { prompt: 5, output: 3 });
+            ledger.opened(at, ticket, 0, 5, 3);
+            for (told, &token) in (1..).zip(tokens) {
+                let finish = (told == 3).then_some(Finish::Length);
+                assert_eq!(ledger.told(token, ticket, finish), told == 1);
+            }
+        }
+        let rejected = ledger.arrived(500, 0, Length { prompt: 5, output: 3 });
+        ledger.rejected(rejected);
+        assert_eq!(ledger.goodput(1000), 2.0 / seconds(850));
     }
 }

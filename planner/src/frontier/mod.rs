@@ -247,8 +247,8 @@ impl Targets {
     }
 }
 
-/// Larger is better.
-fn worth(targets: &Targets, score: &Score) -> f64 {
+/// What a score is worth to the objective: larger is better.
+pub fn worth(targets: &Targets, score: &Score) -> f64 {
     match targets.objective {
         Objective::Throughput => score.tokens_per_second,
         Objective::Latency => -score.tpot_seconds,

@@ -1,7 +1,7 @@
 //! `thalweg plan --objective`: the placement that serves best, and those that no other beats.
 
 use std::fmt::Write as _;
-use std::time::Instant;
+use std::time::Duration;
 
 use thalweg_planner::cluster::Resolved;
 use thalweg_planner::frontier::{self, Candidate, Objective, Targets};
@@ -10,6 +10,7 @@ use thalweg_planner::method::Found;
 use thalweg_planner::report::Report;
 
 use super::interrupt::Interrupt;
+use super::judge;
 use super::print::line;
 use super::search::{self, Board, Effort, Searched};
 use crate::cli::advice::Advice;
@@ -19,6 +20,20 @@ pub(super) const METHOD: &str = "frontier";
 
 /// Share of the time for the placement of most flow, which is one of the candidates.
 const FLOW_SHARE: f64 = 0.5;
+
+/// Share of the time for the search, where candidates are served on afterwards.
+const SEARCH_SHARE: f64 = 0.25;
+
+/// Time to serve on candidates, where the operator gives none.
+pub(super) const JUDGING: Duration = Duration::from_secs(120);
+
+/// Candidates, and what the operator should know of how they were ranked.
+pub(super) struct Ranked {
+    pub searched: Searched,
+    /// The best first.
+    pub candidates: Vec<Candidate>,
+    pub notes: Vec<String>,
+}
 
 /// Refuses what cannot be ranked.
 ///
@@ -54,20 +69,54 @@ pub(super) fn refuse(resolved: &Resolved, targets: &Targets) -> Result<(), Advic
     Err(Advice::plain(without).hint(hint))
 }
 
-/// Searches for candidates, the best first.
+/// Searches for candidates, and ranks them: by estimate, or for goodput by what they serve in virtual
+/// time.
 ///
 /// # Errors
 ///
 /// If none was found, or none keeps the targets.
-pub(super) fn search(
+pub(super) fn rank(
     resolved: &Resolved,
     targets: &Targets,
     effort: &Effort,
     interrupt: &Interrupt,
-) -> Result<(Searched, Vec<Candidate>), Advice> {
+) -> Result<Ranked, Advice> {
+    let share = if targets.objective == Objective::Goodput { SEARCH_SHARE } else { 1.0 };
+    let searching = Effort { deadline: effort.share(share), ..*effort };
+    let (bound, estimated) = search(resolved, targets, &searching, interrupt)?;
+    let ranked = |candidates: Vec<Candidate>, notes: Vec<String>| {
+        let found = Found::new(candidates[0].placement.clone());
+        Ranked { searched: Searched { found, bound }, candidates, notes }
+    };
+    let judged = (targets.objective == Objective::Goodput).then(|| {
+        let board = Board::new(METHOD, effort, interrupt);
+        let judged = judge::judge(resolved, targets, &estimated, &board);
+        board.end();
+        judged
+    });
     let instance = &resolved.instance;
-    let left = effort.deadline.saturating_duration_since(Instant::now());
-    let first = Effort { deadline: Instant::now() + left.mul_f64(FLOW_SHARE), ..*effort };
+    Ok(match judged.flatten() {
+        Some(judge::Judged { candidates, chunk_tokens }) => {
+            let mut notes = notes(instance, targets, &candidates[0], "in virtual time");
+            notes.push(format!("with steps of up to {chunk_tokens} prompt tokens"));
+            ranked(candidates, notes)
+        }
+        None => {
+            let notes = notes(instance, targets, &estimated[0], "by estimate");
+            ranked(estimated, notes)
+        }
+    })
+}
+
+/// Searches for candidates, the best by estimate first, and for a bound of the flow.
+fn search(
+    resolved: &Resolved,
+    targets: &Targets,
+    effort: &Effort,
+    interrupt: &Interrupt,
+) -> Result<(Option<f64>, Vec<Candidate>), Advice> {
+    let instance = &resolved.instance;
+    let first = Effort { deadline: effort.share(FLOW_SHARE), ..*effort };
     let Searched { found, bound } = search::run(resolved, search::DEFAULT, &first, interrupt)?;
     let board = Board::new(METHOD, effort, interrupt);
     let mut placements =
@@ -82,13 +131,10 @@ pub(super) fn search(
         best = frontier::rank(instance, targets, &placements, None);
     }
     board.end();
-    match best.first() {
-        Some(first) => {
-            let found = Found::new(first.placement.clone());
-            Ok((Searched { found, bound }, best))
-        }
-        None => Err(out_of_reach(instance, targets, &placements)),
+    if best.is_empty() {
+        return Err(out_of_reach(instance, targets, &placements));
     }
+    Ok((bound, best))
 }
 
 /// Says how near the targets the candidates come.
@@ -114,11 +160,11 @@ fn out_of_reach(instance: &Instance, targets: &Targets, placements: &[Placement]
     .hint("Allow more time, or see what there is with `--objective latency`.")
 }
 
-/// What the operator should know of the choice.
-pub(super) fn notes(instance: &Instance, targets: &Targets, chosen: &Candidate) -> Vec<String> {
+/// What the operator should know of the choice, and of how it was scored.
+fn notes(instance: &Instance, targets: &Targets, chosen: &Candidate, how: &str) -> Vec<String> {
     let score = &chosen.score;
     let mut notes = vec![format!(
-        "by estimate serves {:.1} output tokens/s with {:.0} requests in flight, {:.3} s per token \
+        "{how} serves {:.1} output tokens/s with {:.0} requests in flight, {:.3} s per token \
          and {:.2} s to the first",
         score.tokens_per_second, score.in_flight, score.tpot_seconds, score.ttft_seconds
     )];

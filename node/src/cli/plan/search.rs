@@ -39,6 +39,14 @@ pub(super) struct Effort {
     pub survive: Option<f64>,
 }
 
+impl Effort {
+    /// When a share of the time that is left from now is over.
+    pub fn share(&self, share: f64) -> Instant {
+        let now = Instant::now();
+        now + self.deadline.saturating_duration_since(now).mul_f64(share)
+    }
+}
+
 /// What a search found.
 pub(super) struct Searched {
     pub found: Found,
@@ -179,8 +187,22 @@ impl<'a> Board<'a> {
         let gap = if bound.is_finite() { gap(flow, bound) } else { 1.0 };
         self.bar.set_message(status(flow, bound, self.started.elapsed()));
         self.bar.tick();
-        let over = gap <= GAP_CLOSED || Instant::now() >= self.deadline || self.interrupt.is_set();
-        if over { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        if gap <= GAP_CLOSED || self.over() {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
+    }
+
+    /// Says what is being done now.
+    pub fn say(&self, what: &str) {
+        self.bar.set_message(what.to_owned());
+        self.bar.tick();
+    }
+
+    /// Whether there is no time left, or the operator has had enough.
+    pub fn over(&self) -> bool {
+        Instant::now() >= self.deadline || self.interrupt.is_set()
     }
 
     /// Takes the progress off the terminal.
