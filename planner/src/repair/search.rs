@@ -1,314 +1,404 @@
-//! The fewest layer loads that reach a flow.
+//! The fewest layer loads that cover a demand: annealing on loads and shortfall together.
+//!
+//! A repair changes little, so that the search keeps to what is near: it fills a layer that is short
+//! with a host next to it, takes back a change and fills what that leaves, or moves a border that
+//! two hosts share. Each such move may take several hosts and costs time in proportion to the
+//! layers it touches, whatever the number of hosts.
 
 use fastrand::Rng;
-use thalweg_wire::LayerRange;
 
-use super::stages::loads;
-use crate::flow::Judge;
-use crate::instance::{Instance, Placement};
-use crate::survive::{self, neighbour};
+use super::ground::{Ground, Seat};
+use super::spots::Spots;
 
-/// Temperatures at the ends of a round, in layer loads.
-const TEMPERATURE: (f64, f64) = (1.5, 0.1);
-
-/// Layer loads that a shortfall of all of the flow at one layer is worth, at the ends of a round.
-const SHORTFALL_WORTH: (f64, f64) = (10.0, 2000.0);
-
-/// Rounds; each begins with what hosts hold now or with the best so far.
-const ROUNDS: u64 = 6;
-
-/// Rounds from a placement made anew, if none of the others found anything.
-const ROUNDS_BACK: u64 = 3;
-
-/// Flows computed at most where links may bind, for each host and round, divided by the hosts'
-/// number once more for large clusters.
-const EXACT_TRIES: u64 = 4_000;
-
-/// Finds a placement of flow `goal` that is few layer loads away from `old`. Hosts that are `fixed`
-/// keep what they hold. `None` if none was found. Deterministic for the state of `rng`.
-///
-/// Takes `moves` moves of less than a microsecond each on the coverage; where links may bind, some
-/// exact flows as well.
-pub fn fewest_loads(
-    instance: &Instance,
-    old: &Placement,
-    fixed: &[bool],
-    goal: f64,
-    moves: u64,
-    rng: &mut Rng,
-) -> Option<Placement> {
-    let free: Vec<usize> = (0..old.len())
-        .filter(|&it| !fixed[it] && instance.class(it).rates.count_max() > 0)
-        .collect();
-    if free.is_empty() || instance.layers == 0 || goal <= 0.0 {
-        return None;
-    }
-    let mut walk = Walk::new(instance, old, goal);
-    for round in 0..ROUNDS {
-        walk.restart(round % 2 == 1);
-        walk.run(&free, moves / ROUNDS, rng);
-    }
-    if walk.best.is_none() && !fixed.contains(&true) {
-        // Nothing near does: from a placement made anew back towards what hosts hold.
-        walk.now = survive::glimpse(instance, old, moves, rng.u64(..)).unwrap_or(old.clone());
-        walk.recount();
-        for _ in 0..ROUNDS_BACK {
-            walk.restart(true);
-            walk.run(&free, moves / ROUNDS, rng);
-        }
-    }
-    let mut judge = Judge::new(instance);
-    if judge.links_bind() {
-        return exact(&mut judge, instance, old, &free, goal, walk.best.map(|it| it.1), rng);
-    }
-    walk.best.map(|it| it.1)
+/// What a round does: how far things may get worse, and what a shortfall is worth.
+struct Round {
+    /// Share of all moves that it takes.
+    share: f64,
+    /// Temperatures at its ends, in layer loads.
+    temperature: (f64, f64),
+    /// Layer loads that a shortfall of all of the flow at one layer is worth at least, at the ends.
+    worth: (f64, f64),
 }
 
-/// Annealing on loads and shortfall.
-struct Walk<'a> {
-    instance: &'a Instance,
-    old: &'a Placement,
-    goal: f64,
-    now: Placement,
-    coverage: Vec<f64>,
-    /// Sum over layers of what is missing, as shares of the goal.
+/// Short rounds one after the other, near what hosts hold.
+const NEAR: Round = Round { share: 0.05, temperature: (2.0, 0.5), worth: (10.0, 10.0) };
+
+/// A long round that nearly forgets what hosts hold and comes back to it, where near ones found
+/// nothing.
+const FAR: Round = Round { share: 0.5, temperature: (20.0, 0.5), worth: (100.0, 1000.0) };
+
+/// Near rounds before a far one.
+const NEAR_FIRST: usize = 6;
+
+/// A layer that stays short gets dearer by so much every time that the worths are looked at, and
+/// once it is not, so much of what it is above the least is kept.
+const DEARER: f64 = 0.1;
+const CHEAPER: f64 = 0.99;
+
+/// Least shortfall that a short layer counts with when it gets dearer.
+const SHORTFALL_FELT: f64 = 0.1;
+
+/// Orders that are looked for at most: placements that cannot be ordered tend to come in flocks.
+const ORDERS_MAX: u32 = 1000;
+
+/// Moves between two recounts, and at one temperature.
+const MOVES_PER_RECOUNT: u64 = 1 << 16;
+const MOVES_PER_COOLING: u64 = 128;
+
+/// Layers between a host and a layer that it still counts as near to.
+const NEAR_LAYERS: u32 = 2;
+
+/// Shortfalls below this are rounding; what demands are raised by makes up for it.
+const NO_SHORTFALL: f64 = 1e-10;
+
+/// A search from what hosts hold now.
+pub(super) struct Search<'a> {
+    ground: &'a Ground,
+    /// Hosts that may change.
+    free: Vec<u32>,
+    /// Free hosts near each layer, by what they hold now.
+    near: Vec<Vec<u32>>,
+    seats: Vec<Seat>,
+    /// What is covered beyond the demand.
+    slack: Vec<f64>,
+    /// Sum over layers of what is missing, each by its worth.
     short: f64,
     loads: u32,
+    /// Layer loads that a shortfall of each layer is worth.
+    worth: Vec<f64>,
+    /// Hosts that hold something else than they did.
+    moved: Spots,
     /// What the hosts changed last held before.
-    undo: Vec<(usize, Option<LayerRange>)>,
-    /// The fewest loads that reach the goal.
-    best: Option<(u32, Placement)>,
+    undo: Vec<(usize, Seat)>,
+    /// Whether a placement can be reached at all: its steps have an order.
+    reachable: &'a dyn Fn(&[Seat]) -> bool,
+    orders_left: u32,
+    /// The fewest loads that cover the demand.
+    best: Option<(u32, Vec<Seat>)>,
 }
 
-/// Shortfalls below this are rounding.
-const NO_SHORTFALL: f64 = 1e-12;
-
-impl<'a> Walk<'a> {
-    fn new(instance: &'a Instance, old: &'a Placement, goal: f64) -> Self {
-        Self {
-            instance,
-            old,
-            goal,
-            now: old.clone(),
-            coverage: Vec::new(),
+impl<'a> Search<'a> {
+    /// Only what is `reachable` counts.
+    pub fn new(ground: &'a Ground, reachable: &'a dyn Fn(&[Seat]) -> bool) -> Self {
+        let free: Vec<u32> =
+            (0..ground.hosts.len() as u32).filter(|&it| ground.free[it as usize]).collect();
+        let mut it = Self {
+            near: near(ground, &free),
+            free,
+            seats: Vec::new(),
+            slack: Vec::new(),
             short: 0.0,
             loads: 0,
+            worth: vec![1.0; ground.layers as usize],
+            moved: Spots::new(ground.hosts.len()),
             undo: Vec::new(),
+            reachable,
+            orders_left: ORDERS_MAX,
             best: None,
+            ground,
+        };
+        it.restart(&ground.held);
+        it
+    }
+
+    /// Searches in about `moves` moves.
+    pub fn run(&mut self, moves: u64, rng: &mut Rng) {
+        if self.free.is_empty() {
+            return;
+        }
+        let (mut done, mut count) = (0.0, 0);
+        while done < 1.0 && self.best.as_ref().is_none_or(|it| it.0 > 0) {
+            let far = count >= NEAR_FIRST && self.best.is_none();
+            let round = if far { &FAR } else { &NEAR };
+            match &self.best {
+                Some((_, best)) if count % 2 == 1 => self.restart(&best.clone()),
+                _ => self.restart(&self.ground.held),
+            }
+            self.round(round, (round.share * moves as f64) as u64, rng);
+            done += round.share;
+            count += 1;
         }
     }
 
-    fn restart(&mut self, from_best: bool) {
-        match &self.best {
-            Some((_, best)) if from_best => self.now.clone_from(best),
-            _ => self.now.clone_from(self.old),
+    /// The placement of fewest loads that covers the demand, if one was met.
+    pub fn best(&self) -> Option<&[Seat]> {
+        self.best.as_ref().map(|it| it.1.as_slice())
+    }
+
+    /// Begins anew at `start`.
+    fn restart(&mut self, start: &[Seat]) {
+        self.seats = start.to_vec();
+        self.moved.clear();
+        for (host, seat) in start.iter().enumerate() {
+            if *seat != self.ground.held[host] {
+                self.moved.insert(host);
+            }
         }
         self.recount();
     }
 
-    fn run(&mut self, free: &[usize], moves: u64, rng: &mut Rng) {
-        let cooling = (TEMPERATURE.1 / TEMPERATURE.0).powf(1.0 / moves.max(1) as f64);
-        let dearer = (SHORTFALL_WORTH.1 / SHORTFALL_WORTH.0).powf(1.0 / moves.max(1) as f64);
-        let (mut temperature, mut worth) = (TEMPERATURE.0, SHORTFALL_WORTH.0);
+    fn round(&mut self, round: &Round, moves: u64, rng: &mut Rng) {
+        let per_cooling = |ends: (f64, f64)| {
+            let coolings = (moves / MOVES_PER_COOLING).max(1) as f64;
+            (ends.1 / ends.0).powf(1.0 / coolings)
+        };
+        let (cooling, rising) = (per_cooling(round.temperature), per_cooling(round.worth));
+        let (mut temperature, mut worth) = (round.temperature.0, round.worth.0);
+        self.worth.fill(worth);
         for count in 0..moves {
-            temperature *= cooling;
-            worth *= dearer;
-            if count % 65_536 == 0 {
+            if count % MOVES_PER_RECOUNT == 0 {
                 self.recount();
             }
-            let (short, loads) = (self.short, self.loads);
+            if count % MOVES_PER_COOLING == 0 {
+                temperature *= cooling;
+                worth *= rising;
+                self.revalue(worth);
+            }
+            let before = self.cost();
             self.undo.clear();
-            self.change(free, rng);
-            let uphill = f64::from(self.loads) - f64::from(loads) + worth * (self.short - short);
+            self.change(rng);
+            let uphill = self.cost() - before;
             if uphill <= 0.0 || rng.f64() < (-uphill / temperature).exp() {
                 self.note();
+                continue;
+            }
+            while let Some((host, seat)) = self.undo.pop() {
+                self.place(host, seat);
+            }
+        }
+    }
+
+    fn cost(&self) -> f64 {
+        f64::from(self.loads) + self.short
+    }
+
+    /// Layers that are short get dearer, so that nothing stays short for long; those that are not
+    /// return to what a shortfall is worth at least.
+    fn revalue(&mut self, least: f64) {
+        self.short = 0.0;
+        for (worth, slack) in self.worth.iter_mut().zip(&self.slack) {
+            let short = -slack.min(0.0);
+            if short > 0.0 {
+                *worth = worth.max(least) + DEARER * (SHORTFALL_FELT + short);
             } else {
-                while let Some((host, from)) = self.undo.pop() {
-                    self.place(host, from);
-                }
+                *worth = least + (*worth - least).max(0.0) * CHEAPER;
+            }
+            self.short += *worth * short;
+        }
+    }
+
+    /// One move of one host or several.
+    fn change(&mut self, rng: &mut Rng) {
+        match rng.u8(0..16) {
+            0 | 1 => self.shift_border(rng),
+            2 | 3 => {
+                let host = self.any(rng);
+                self.wander(host, rng);
+                self.fill(rng);
+            }
+            4..=8 => {
+                self.go_back(rng);
+                let more = rng.u8(0..3);
+                (0..more).for_each(|_| self.fill(rng));
+            }
+            9..=13 => self.fill(rng),
+            _ => {
+                self.fill(rng);
+                self.fill(rng);
             }
         }
     }
 
-    /// Changes one host; or some one after the other, each filling what the last one left; or two
-    /// neighbours that share a border.
-    fn change(&mut self, free: &[usize], rng: &mut Rng) {
-        let host = free[rng.usize(0..free.len())];
-        let hosts = match rng.u8(0..8) {
-            0 => return self.shift_border(host, free, rng),
-            1..5 => 1,
-            5..7 => 2,
-            _ => 3,
+    fn any(&self, rng: &mut Rng) -> usize {
+        self.free[rng.usize(0..self.free.len())] as usize
+    }
+
+    /// Takes all or a part of a host's change back.
+    fn go_back(&mut self, rng: &mut Rng) {
+        let Some(host) = self.moved.choose(rng) else { return };
+        let (now, held) = (self.seats[host], self.ground.held[host]);
+        let step = |from: u32, to: u32| from + u32::from(from < to) - u32::from(from > to);
+        let (first, end) = match rng.u8(0..8) {
+            0 => (held.first, now.end),
+            1 => (now.first, held.end),
+            2 => (step(now.first, held.first), now.end),
+            3 => (now.first, step(now.end, held.end)),
+            4 => (step(now.first, held.first), step(now.end, held.end)),
+            _ => (held.first, held.end),
         };
-        let mut host = host;
-        for _ in 0..hosts {
-            if let Some(to) = self.propose(host, rng) {
-                self.undo.push((host, self.now[host]));
-                self.place(host, to);
+        self.put(host, first, end);
+    }
+
+    /// Brings a host near a short layer there; or a host that holds it gets faster by dropping
+    /// another one.
+    fn fill(&mut self, rng: &mut Rng) {
+        let Some(layer) = self.short_layer(rng) else {
+            let host = self.any(rng);
+            return self.wander(host, rng);
+        };
+        let near = &self.near[layer as usize];
+        let host = if near.is_empty() || rng.u8(0..16) == 0 {
+            self.any(rng)
+        } else {
+            near[rng.usize(0..near.len())] as usize
+        };
+        let now = self.seats[host];
+        if now.contains(layer) {
+            if rng.bool() {
+                self.put(host, (now.first + 1).min(layer), now.end);
+            } else {
+                self.put(host, now.first, (now.end - 1).max(layer + 1));
             }
-            host = free[rng.usize(0..free.len())];
+        } else {
+            self.reach(host, layer, rng);
         }
     }
 
-    fn shift_border(&mut self, host: usize, free: &[usize], rng: &mut Rng) {
-        let Some(near) = self.now[host] else { return };
-        let begin = rng.usize(0..free.len());
-        let others = (0..free.len()).map(|it| free[(begin + it) % free.len()]);
-        let follows = |it: &usize| self.now[*it].is_some_and(|it| it.first() == near.end());
-        let Some(other) = others.into_iter().find(follows) else { return };
-        let Some(far) = self.now[other] else { return };
-        let border = if rng.bool() { near.end() + 1 } else { near.end() - 1 };
-        let (Ok(near), Ok(far)) =
-            (LayerRange::new(near.first(), border), LayerRange::new(border, far.end()))
-        else {
+    /// A layer that is short: the first one from a random layer on.
+    fn short_layer(&self, rng: &mut Rng) -> Option<u32> {
+        if self.short < NO_SHORTFALL {
+            return None;
+        }
+        let begin = rng.usize(0..self.slack.len());
+        let (low, high) = self.slack.split_at(begin);
+        let found = high.iter().position(|it| *it < 0.0).map(|it| it + begin);
+        found.or_else(|| low.iter().position(|it| *it < 0.0)).map(|it| it as u32)
+    }
+
+    /// Makes a host hold `layer`: what it has, longer or shifted, or any range there.
+    fn reach(&mut self, host: usize, layer: u32, rng: &mut Rng) {
+        let most = self.ground.count_max(host);
+        let now = self.seats[host];
+        if now.count() == 0 || rng.u8(0..16) == 0 {
+            let count = rng.u32(1..=most);
+            let first = layer.saturating_sub(rng.u32(0..count)).min(self.ground.layers - count);
+            return self.put(host, first, first + count);
+        }
+        let (first, end) = (now.first.min(layer), now.end.max(layer + 1));
+        // Mostly no longer than it fits, and now and then shorter than it was.
+        let over = (end - first).saturating_sub(most);
+        let added = end - first - now.count();
+        let dropped = if rng.bool() { over } else { rng.u32(0..=added + 1).max(over) };
+        if dropped >= end - first {
+            return;
+        }
+        if layer < now.first {
+            self.put(host, first, end - dropped);
+        } else {
+            self.put(host, first + dropped, end);
+        }
+    }
+
+    /// Shifts or resizes a host a little, or puts it anywhere.
+    fn wander(&mut self, host: usize, rng: &mut Rng) {
+        let Seat { first, end } = self.seats[host];
+        let by = if rng.bool() { 1 } else { u32::MAX };
+        let (first, end) = match rng.u8(0..10) {
+            0..=3 if end > first => (first.wrapping_add(by), end.wrapping_add(by)),
+            4 | 5 if end > first => (first.wrapping_add(by), end),
+            6 | 7 if end > first => (first, end.wrapping_add(by)),
+            8 if end > first => (first.wrapping_add(by), end.wrapping_sub(by)),
+            _ => {
+                let count = rng.u32(1..=self.ground.count_max(host));
+                let first = rng.u32(0..=self.ground.layers - count);
+                (first, first + count)
+            }
+        };
+        self.put(host, first, end);
+    }
+
+    /// Moves the border between a host and one that begins where it ends.
+    fn shift_border(&mut self, rng: &mut Rng) {
+        let host = self.any(rng);
+        let near = self.seats[host];
+        let Some(others) = self.near.get(near.end as usize).filter(|it| !it.is_empty()) else {
             return;
         };
-        let fits = |host: usize, range: LayerRange| self.instance.rate(host, range) > 0.0;
-        if fits(host, near) && fits(other, far) {
-            for (host, to) in [(host, near), (other, far)] {
-                self.undo.push((host, self.now[host]));
-                self.place(host, Some(to));
-            }
+        let other = others[rng.usize(0..others.len())] as usize;
+        let far = self.seats[other];
+        if far.first != near.end || near.count() == 0 || other == host {
+            return;
+        }
+        let border = if rng.bool() { near.end + 1 } else { near.end - 1 };
+        if near.first < border && border < far.end {
+            self.put(host, near.first, border);
+            self.put(other, border, far.end);
         }
     }
 
-    /// Back to what the host holds now, over a layer that is short, or somewhere near.
-    fn propose(&self, host: usize, rng: &mut Rng) -> Option<Option<LayerRange>> {
-        let (now, old) = (self.now[host], self.old[host]);
-        match rng.u8(0..8) {
-            0 | 1 if now != old => return Some(old),
-            2..4 => {
-                let short = self.shortest(rng)?;
-                let near = reach(self.instance, host, now, short, rng)?;
-                return Some(Some(near));
-            }
-            _ => {}
+    /// Lets a host hold layers if it can.
+    fn put(&mut self, host: usize, first: u32, end: u32) {
+        let to = Seat { first, end };
+        let from = self.seats[host];
+        let fits = first < end && end <= self.ground.layers && self.ground.rate(host, to) > 0.0;
+        let idle = first == end && self.ground.held[host].count() == 0;
+        if to != from && (fits || idle) {
+            self.undo.push((host, from));
+            self.place(host, to);
         }
-        neighbour(self.instance, host, now, rng).map(Some)
     }
 
-    /// A layer that is short of coverage, by chance; the first found from a random one on.
-    fn shortest(&self, rng: &mut Rng) -> Option<u32> {
-        let layers = self.instance.layers;
-        let begin = rng.u32(0..layers);
-        (0..layers)
-            .map(|it| (begin + it) % layers)
-            .find(|&it| self.coverage[it as usize] < self.goal)
+    fn place(&mut self, host: usize, to: Seat) {
+        let from = std::mem::replace(&mut self.seats[host], to);
+        let held = self.ground.held[host];
+        self.loads = self.loads + to.beyond(held) - from.beyond(held);
+        if from == held {
+            self.moved.insert(host);
+        } else if to == held {
+            self.moved.remove(host);
+        }
+        let (less, more) = (self.ground.rate(host, from), self.ground.rate(host, to));
+        self.add(from, -less);
+        self.add(to, more);
     }
 
-    fn place(&mut self, host: usize, to: Option<LayerRange>) {
-        let from = std::mem::replace(&mut self.now[host], to);
-        self.loads = self.loads + loads(self.old[host], to) - loads(self.old[host], from);
-        self.add(host, from, -1.0);
-        self.add(host, to, 1.0);
-    }
-
-    fn add(&mut self, host: usize, range: Option<LayerRange>, sign: f64) {
-        let Some(range) = range else { return };
-        let rate = sign * self.instance.rate(host, range);
-        let goal = self.goal;
-        let mut change = 0.0;
-        for it in &mut self.coverage[range.first() as usize..range.end() as usize] {
-            change -= (goal - *it).max(0.0);
+    #[inline]
+    fn add(&mut self, seat: Seat, rate: f64) {
+        let mut short = 0.0;
+        let span = seat.first as usize..seat.end as usize;
+        for (it, worth) in self.slack[span.clone()].iter_mut().zip(&self.worth[span]) {
+            let before = it.min(0.0);
             *it += rate;
-            change += (goal - *it).max(0.0);
+            short += worth * (before - it.min(0.0));
         }
-        self.short += change / goal;
+        self.short += short;
     }
 
+    /// Starts the sums again, so that rounding does not pile up.
     fn recount(&mut self) {
-        self.coverage = self.instance.coverage(&self.now);
-        self.short = self.coverage.iter().map(|it| (self.goal - it).max(0.0) / self.goal).sum();
-        self.loads = self.now.iter().zip(self.old).map(|(to, from)| loads(*from, *to)).sum();
+        self.slack = self.ground.slack(&self.seats);
+        let pairs = self.slack.iter().zip(&self.worth);
+        self.short = pairs.map(|(slack, worth)| -slack.min(0.0) * worth).sum();
+        let pairs = self.seats.iter().zip(&self.ground.held);
+        self.loads = pairs.map(|(seat, held)| seat.beyond(*held)).sum();
         self.note();
     }
 
+    /// Remembers the placement if it covers the demand with fewer loads than any before.
     fn note(&mut self) {
         let fewer = self.best.as_ref().is_none_or(|it| self.loads < it.0);
-        if fewer && self.short < 1e-7 {
-            // The running sum may be off by rounding; what is kept must not be.
-            let least = self.coverage.iter().copied().fold(f64::INFINITY, f64::min);
-            if least >= self.goal * (1.0 - NO_SHORTFALL) {
-                self.best = Some((self.loads, self.now.clone()));
-            }
+        if !fewer || self.short > NO_SHORTFALL || self.orders_left == 0 {
+            return;
+        }
+        self.orders_left -= 1;
+        if (self.reachable)(&self.seats) {
+            self.best = Some((self.loads, self.seats.clone()));
         }
     }
 }
 
-/// A range of `host` over `layer`: the one it has, longer or shifted, or one anywhere around.
-fn reach(
-    instance: &Instance,
-    host: usize,
-    now: Option<LayerRange>,
-    layer: u32,
-    rng: &mut Rng,
-) -> Option<LayerRange> {
-    let most = instance.class(host).rates.count_max().min(instance.layers);
-    let range = match now {
-        Some(now) if !now.contains(layer) && rng.bool() => {
-            let (first, end) = (now.first().min(layer), now.end().max(layer + 1));
-            let spare = (end - first).saturating_sub(rng.u32(1..=most));
-            if layer < now.first() {
-                LayerRange::new(first, end - spare)
-            } else {
-                LayerRange::new(first + spare, end)
-            }
-        }
-        _ => {
-            let count = rng.u32(1..=most);
-            let first = layer.saturating_sub(rng.u32(0..count)).min(instance.layers - count);
-            LayerRange::new(first, first + count)
-        }
-    };
-    range.ok().filter(|it| instance.rate(host, *it) > 0.0)
-}
-
-/// The same with exact flows, from what the coverage alone found.
-fn exact(
-    judge: &mut Judge<'_>,
-    instance: &Instance,
-    old: &Placement,
-    free: &[usize],
-    goal: f64,
-    start: Option<Placement>,
-    rng: &mut Rng,
-) -> Option<Placement> {
-    let total = |it: &Placement| -> u32 { old.iter().zip(it).map(|(a, b)| loads(*a, *b)).sum() };
-    let mut best: Option<(u32, Placement)> = None;
-    let hosts = old.len() as u64;
-    let tries = (EXACT_TRIES * 24 * 24 / (hosts * hosts).max(1)).clamp(20, EXACT_TRIES);
-    for start in [start, Some(old.clone())].into_iter().flatten() {
-        let mut now = start;
-        let mut cost = (judge.value(&now), total(&now));
-        for count in 0..tries {
-            if cost.0 >= goal && best.as_ref().is_none_or(|it| cost.1 < it.0) {
-                best = Some((cost.1, now.clone()));
-            }
-            let late = count as f64 / tries as f64;
-            let worth = SHORTFALL_WORTH.0 * (SHORTFALL_WORTH.1 / SHORTFALL_WORTH.0).powf(late);
-            let temperature = TEMPERATURE.0 * (TEMPERATURE.1 / TEMPERATURE.0).powf(late);
-            let host = free[rng.usize(0..free.len())];
-            let coverage = instance.coverage(&now);
-            let thin = (0..instance.layers).find(|&it| coverage[it as usize] < goal);
-            let to = match (rng.u8(0..8), thin) {
-                (0..2, _) => old[host],
-                (2..5, Some(layer)) => reach(instance, host, now[host], layer, rng),
-                _ => neighbour(instance, host, now[host], rng),
-            };
-            if to == now[host] || (to.is_none() && old[host].is_some()) {
-                continue;
-            }
-            let from = std::mem::replace(&mut now[host], to);
-            let next = (judge.value(&now), total(&now));
-            let short = |flow: f64| (goal - flow).max(0.0) / goal;
-            let uphill =
-                f64::from(next.1) - f64::from(cost.1) + worth * (short(next.0) - short(cost.0));
-            if uphill <= 0.0 || rng.f64() < (-uphill / temperature).exp() {
-                cost = next;
-            } else {
-                now[host] = from;
-            }
+/// Free hosts near each layer. Those without layers are near to all.
+fn near(ground: &Ground, free: &[u32]) -> Vec<Vec<u32>> {
+    let mut near = vec![Vec::new(); ground.layers as usize];
+    for &host in free {
+        let held = ground.held[host as usize];
+        let (first, end) = match held.count() {
+            0 => (0, ground.layers),
+            _ => (held.first.saturating_sub(NEAR_LAYERS), held.end + NEAR_LAYERS),
+        };
+        for layer in first..end.min(ground.layers) {
+            near[layer as usize].push(host);
         }
     }
-    best.map(|it| it.1)
+    near
 }
