@@ -8,7 +8,7 @@ use crate::instance::Instance;
 const MARGIN: f64 = 1e-9;
 
 /// Layers that a host holds: from the first to before the end, none if both are the same.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
 pub(super) struct Seat {
     pub first: u32,
     pub end: u32,

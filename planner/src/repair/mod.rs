@@ -19,6 +19,7 @@ mod change;
 mod ground;
 mod links;
 mod parts;
+mod recombine;
 mod search;
 mod spots;
 mod stages;
@@ -93,7 +94,7 @@ const AIM_SHARE_OF_ESTIMATE: f64 = 0.96;
 
 /// Moves of a search: what keeps repairs within a second. A move takes the same time however many
 /// hosts there are.
-const MOVES: u64 = 4_000_000;
+const MOVES: u64 = 1_500_000;
 
 /// Moves of the search that shows what can be reached, where an aim was not.
 const GLIMPSE_MOVES: u64 = 1_000_000;

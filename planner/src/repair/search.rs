@@ -5,6 +5,8 @@
 //! two hosts share. Each such move may take several hosts and costs time in proportion to the
 //! layers it touches, whatever the number of hosts.
 
+use std::collections::BTreeMap;
+
 use fastrand::Rng;
 
 use super::ground::{Ground, Seat};
@@ -70,6 +72,8 @@ pub(super) struct Search<'a> {
     moved: Spots,
     /// What the hosts changed last held before.
     undo: Vec<(usize, Seat)>,
+    /// How often hosts were met on seats other than what they hold.
+    met: BTreeMap<(usize, Seat), u32>,
     /// Whether a placement can be reached at all: its steps have an order.
     reachable: &'a dyn Fn(&[Seat]) -> bool,
     orders_left: u32,
@@ -92,6 +96,7 @@ impl<'a> Search<'a> {
             worth: vec![1.0; ground.layers as usize],
             moved: Spots::new(ground.hosts.len()),
             undo: Vec::new(),
+            met: BTreeMap::new(),
             reachable,
             orders_left: ORDERS_MAX,
             best: None,
@@ -125,6 +130,14 @@ impl<'a> Search<'a> {
         self.best.as_ref().map(|it| it.1.as_slice())
     }
 
+    /// The `most` seats that hosts were met on most often.
+    pub fn met(&self, most: usize) -> impl Iterator<Item = (usize, Seat)> {
+        let mut met: Vec<_> = self.met.iter().map(|(choice, times)| (*times, *choice)).collect();
+        met.sort_unstable_by(|a, b| b.cmp(a));
+        met.truncate(most);
+        met.into_iter().map(|it| it.1)
+    }
+
     /// Begins anew at `start`.
     fn restart(&mut self, start: &[Seat]) {
         self.seats = start.to_vec();
@@ -153,6 +166,7 @@ impl<'a> Search<'a> {
                 temperature *= cooling;
                 worth *= rising;
                 self.revalue(worth);
+                self.look();
             }
             let before = self.cost();
             self.undo.clear();
@@ -165,6 +179,13 @@ impl<'a> Search<'a> {
             while let Some((host, seat)) = self.undo.pop() {
                 self.place(host, seat);
             }
+        }
+    }
+
+    /// Notes who is where.
+    fn look(&mut self) {
+        for host in self.moved.iter() {
+            *self.met.entry((host, self.seats[host])).or_default() += 1;
         }
     }
 

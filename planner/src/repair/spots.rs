@@ -19,8 +19,9 @@ impl Spots {
         Self { list: Vec::new(), place: vec![NOWHERE; limit] }
     }
 
-    pub fn is_empty(&self) -> bool {
-        self.list.is_empty()
+    /// The numbers, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = usize> {
+        self.list.iter().map(|it| *it as usize)
     }
 
     pub fn clear(&mut self) {
