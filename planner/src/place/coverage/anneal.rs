@@ -7,6 +7,7 @@
 
 use fastrand::Rng;
 
+use super::crossings::{Crossings, Shift};
 use super::ground::{Ground, Seat};
 use super::moves::{Change, Starts};
 use crate::flow::Judge;
@@ -24,6 +25,11 @@ pub(super) struct Anneal<'a> {
     ground: &'a Ground,
     /// Values placements whose flow may be below their coverage.
     judge: Option<Judge<'a>>,
+    /// Keeps what regions hand over within their links; `best` then is what is counted on, not an
+    /// exact flow.
+    crossings: Option<Crossings>,
+    /// Share of each link that is counted on.
+    trust: f64,
     seats: Vec<Seat>,
     starts: Starts,
     /// Coverage of each layer, as a fraction of the target.
@@ -59,9 +65,33 @@ impl<'a> Anneal<'a> {
     /// Begins at `seats`, one for each host.
     pub fn new(instance: &'a Instance, ground: &'a Ground, seats: Vec<Seat>, target: f64) -> Self {
         let judge = Judge::new(instance);
+        let judge = judge.links_bind().then_some(judge);
+        Self::with(ground, judge, None, seats, (target, 1.0))
+    }
+
+    /// Begins at `seats`, for hosts of several regions with thin links between them, each of which
+    /// is counted on by the share `trust`.
+    pub fn across(
+        ground: &'a Ground,
+        crossings: Crossings,
+        seats: Vec<Seat>,
+        (target, trust): (f64, f64),
+    ) -> Self {
+        Self::with(ground, None, Some(crossings), seats, (target, trust))
+    }
+
+    fn with(
+        ground: &'a Ground,
+        judge: Option<Judge<'a>>,
+        crossings: Option<Crossings>,
+        seats: Vec<Seat>,
+        (target, trust): (f64, f64),
+    ) -> Self {
         let mut anneal = Self {
             ground,
-            judge: judge.links_bind().then_some(judge),
+            judge,
+            crossings,
+            trust,
             starts: Starts::new(ground, &seats),
             best_seats: seats.clone(),
             seats,
@@ -77,6 +107,12 @@ impl<'a> Anneal<'a> {
     /// Aims from here on at the best flow met plus a fraction of what is left to `bound`.
     pub fn aim_between(&mut self, bound: f64, fraction: f64) {
         self.target = self.best + (bound - self.best) * fraction;
+        self.recount();
+    }
+
+    /// Aims at `target` from here on, counts on links by the share `trust`, and forgets what was best.
+    pub fn restart(&mut self, target: f64, trust: f64) {
+        (self.target, self.trust, self.best) = (target, trust, 0.0);
         self.recount();
     }
 
@@ -120,7 +156,7 @@ impl<'a> Anneal<'a> {
             worse += self.add(self.seats[host], -self.rate(host, self.seats[host]));
             worse += self.add(seat, self.rate(host, seat));
         }
-        if worse > worse_max {
+        if !self.may(change, worse_max - worse) {
             for &(host, seat) in change.seats() {
                 self.take_back(seat, self.rate(host, seat));
                 self.take_back(self.seats[host], -self.rate(host, self.seats[host]));
@@ -133,6 +169,22 @@ impl<'a> Anneal<'a> {
         }
         self.penalty += worse;
         self.note();
+    }
+
+    /// Whether the change may be made: the penalty may grow by `worse_max` more, excesses at
+    /// crossings included. If so, the crossings know of it.
+    fn may(&mut self, change: &Change, worse_max: f64) -> bool {
+        if self.crossings.is_none() {
+            return worse_max >= 0.0;
+        }
+        let mut shifts = [Shift::default(); 2];
+        for (shift, &(host, to)) in shifts.iter_mut().zip(change.seats()) {
+            let from = self.seats[host];
+            let (before, after) = (self.rate(host, from), self.rate(host, to));
+            *shift = Shift { host, from: (from, before), to: (to, after) };
+        }
+        let shifts = &shifts[..change.seats().len()];
+        self.crossings.as_mut().is_some_and(|it| it.attempt(shifts, worse_max))
     }
 
     /// What a host gives on a seat, as a fraction of the target.
@@ -167,6 +219,11 @@ impl<'a> Anneal<'a> {
             self.take_back(self.seats[host], -rate);
         }
         self.penalty = self.cover.iter().copied().map(shortfall).sum();
+        let Self { ground, crossings, seats, target, trust, .. } = self;
+        if let Some(crossings) = crossings {
+            let rate = |(host, &seat)| (seat, ground.rate(host, seat) / *target);
+            crossings.recount((*target, *trust), seats.iter().enumerate().map(rate));
+        }
         self.note();
     }
 
@@ -177,7 +234,9 @@ impl<'a> Anneal<'a> {
         if self.penalty > GAIN_MIN && self.target * (1.0 - mean.sqrt()) <= self.best {
             return;
         }
-        let least = self.target * self.cover.iter().copied().fold(f64::INFINITY, f64::min);
+        let excess = self.crossings.as_ref().map_or(0.0, Crossings::worst);
+        let least = self.cover.iter().copied().fold(f64::INFINITY, f64::min);
+        let least = self.target * (least - excess);
         if least <= self.best * (1.0 + GAIN_MIN) {
             return;
         }

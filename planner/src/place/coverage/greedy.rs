@@ -4,15 +4,18 @@ use super::ground::{Ground, Seat};
 
 /// Seats for all hosts that can take one. `price` is what holding one layer more is worth, in
 /// layers computed per second: at the price of the work bound the hosts hold the model once or more.
-pub(super) fn fill(ground: &Ground, price: f64) -> Vec<Seat> {
+/// Coverage counts for each of the `parts` by itself, a part for each host.
+pub(super) fn fill(ground: &Ground, price: f64, parts: &[usize]) -> Vec<Seat> {
     let mut seats = vec![Seat::default(); ground.group.len()];
-    let mut cover = vec![0.0; ground.layers as usize];
+    let count = parts.iter().max().map_or(0, |it| it + 1);
+    let mut covers = vec![vec![0.0; ground.layers as usize]; count];
     let mut hosts: Vec<(f64, usize)> =
         (0..seats.len()).map(|host| (worth(ground, host, price).0, host)).collect();
     hosts.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
     for (_, host) in hosts {
+        let cover = &mut covers[parts[host]];
         let count = worth(ground, host, price).1;
-        let Some(seat) = weakest(ground, host, count, &cover) else { continue };
+        let Some(seat) = weakest(ground, host, count, cover) else { continue };
         let rate = ground.rate(host, seat);
         cover[seat.span()].iter_mut().for_each(|it| *it += rate);
         seats[host] = seat;

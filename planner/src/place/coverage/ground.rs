@@ -48,11 +48,13 @@ impl Seat {
 }
 
 impl Ground {
-    pub fn new(instance: &Instance) -> Self {
+    /// With `by_region` hosts of different regions are not alike.
+    pub fn new(instance: &Instance, by_region: bool) -> Self {
         let mut keys = Vec::new();
         let mut ground = Self { layers: instance.layers, groups: Vec::new(), group: Vec::new() };
         for (index, host) in instance.hosts.iter().enumerate() {
-            let key = (host.class, host.may_be_first, host.may_be_last);
+            let region = if by_region { host.region } else { 0 };
+            let key = (host.class, host.may_be_first, host.may_be_last, region);
             let at = keys.iter().position(|it| *it == key).unwrap_or_else(|| {
                 keys.push(key);
                 ground.groups.push(Group::new(instance, index));

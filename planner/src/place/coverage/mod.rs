@@ -2,12 +2,14 @@
 //!
 //! Without binding links the full-charge flow of a placement is its least coverage. Rounds of
 //! annealing aim between the best flow found and the bound; where they leave a gap, the next round
-//! aims elsewhere. Thin links between regions that can each hold the model leave every region a
-//! problem of its own. All limits count moves, so that the same seed gives the same plan.
+//! aims elsewhere. Where links between regions are thin, regions are searched by themselves, together
+//! within what their links carry (`joint`), and in blocks (`place::blocks`). All limits count moves, so that the same seed gives the same plan.
 
 mod anneal;
+mod crossings;
 mod greedy;
 mod ground;
+mod joint;
 mod moves;
 mod regions;
 #[cfg(test)]
@@ -17,15 +19,24 @@ use fastrand::Rng;
 
 use crate::Charge;
 use crate::bound::{self, work};
+use crate::flow;
 use crate::instance::{Instance, Placement};
 use crate::method::{Found, Method, Progress, Watch};
 use crate::place::blocks;
 use anneal::{Anneal, Heat};
 use ground::{Ground, Seat};
+use regions::{Free, Part};
 
 /// Moves in all, and how many more for each host.
 const MOVES: u64 = 40_000_000;
 const MOVES_PER_HOST: u64 = 500_000;
+/// The same where links between regions bind, but never more than [`MOVES_PER_HOST`] alone allows.
+const MOVES_ACROSS: u64 = 20_000_000;
+const MOVES_ACROSS_PER_HOST: u64 = 20_000;
+/// Regions by themselves are first tried with one part in so many of these moves.
+const TRIAL: u64 = 4;
+/// Up to so many hosts the search in blocks, which looks at every link, may find more.
+const BLOCKS_HOSTS_MAX: usize = 48;
 /// Rounds take these shares of the moves.
 const ROUND_SHARES: [f64; 8] = [0.04, 0.06, 0.1, 0.1, 0.1, 0.2, 0.2, 0.2];
 /// The first round aims at this fraction of the bound.
@@ -51,31 +62,87 @@ impl Method for Coverage {
 
     fn place(&self, instance: &Instance, seed: u64, watch: &mut Watch<'_>) -> Option<Found> {
         let bound = bound::prove(instance, Charge::Full).value;
-        let Some(parts) = regions::parts(instance) else {
-            let mut watch_blocks = |it: Progress| watch(Progress { bound, ..it });
-            let found = blocks::search(instance, seed, &mut watch_blocks)?;
-            return Some(Found { bound: Some(bound), ..found });
-        };
-        let moves = moves_max(instance) / parts.len() as u64;
-        let mut placement = vec![None; instance.hosts.len()];
-        let (mut flow, mut done) = (0.0, 0);
-        for part in &parts {
-            let mut watch_part = |it: Progress| {
-                watch(Progress { flow: flow + it.flow, bound, moves: done + it.moves })
-            };
-            let Some(best) = search(&part.instance, moves, seed, &mut watch_part) else { continue };
-            for (&host, range) in part.hosts.iter().zip(best.placement) {
-                placement[host] = range;
+        let placement = match regions::free(instance) {
+            Free::Everywhere => {
+                let moves_max = MOVES + MOVES_PER_HOST * instance.hosts.len() as u64;
+                search(instance, moves_max, seed, watch)?.placement
             }
-            flow += best.flow;
-            done += best.moves;
-        }
-        (flow > 0.0).then(|| Found { bound: Some(bound), ..Found::new(placement) })
+            Free::Inside(parts) => across(instance, &parts, bound, seed, watch)?,
+            Free::Nowhere => {
+                let mut watch = |it: Progress| watch(Progress { bound, ..it });
+                blocks::search(instance, seed, &mut watch)?.placement
+            }
+        };
+        Some(Found { bound: Some(bound), ..Found::new(placement) })
     }
 }
 
-fn moves_max(instance: &Instance) -> u64 {
-    MOVES + MOVES_PER_HOST * instance.hosts.len() as u64
+/// Searches where links bind between regions only: each region by itself if all can hold the model,
+/// all together, and where hosts are few, in blocks. Returns the best.
+fn across(
+    instance: &Instance,
+    parts: &[Part],
+    bound: f64,
+    seed: u64,
+    watch: &mut Watch<'_>,
+) -> Option<Placement> {
+    let hosts = instance.hosts.len() as u64;
+    let moves = (MOVES_ACROSS + MOVES_ACROSS_PER_HOST * hosts).min(MOVES_PER_HOST * hosts);
+    let (mut best, mut done) = (Best::nothing(instance), 0);
+    let mut take = |search: &mut dyn FnMut(&mut Watch<'_>) -> Option<Best>| {
+        let before = best.flow;
+        let mut watch = |it: Progress| {
+            watch(Progress { flow: it.flow.max(before), bound, moves: done + it.moves })
+        };
+        let Some(found) = search(&mut watch) else { return 0.0 };
+        let flow = found.flow;
+        done += found.moves;
+        if flow > before {
+            best = found;
+        }
+        flow
+    };
+    let mut apart = 0.0;
+    if parts.iter().all(Part::holds_all) {
+        apart = take(&mut |watch| Some(alone(instance, parts, moves / TRIAL, seed, watch)));
+    }
+    let together = take(&mut |watch| joint::search(instance, (bound, moves), seed, watch));
+    if apart > together {
+        take(&mut |watch| Some(alone(instance, parts, moves, seed, watch)));
+    }
+    if instance.hosts.len() <= BLOCKS_HOSTS_MAX {
+        take(&mut |watch| {
+            let placement = blocks::search(instance, seed, watch)?.placement;
+            Some(Best { flow: flow::value(instance, &placement), placement, moves: 0 })
+        });
+    }
+    (best.flow > 0.0).then_some(best.placement)
+}
+
+/// Searches every region by itself; their flows add up.
+fn alone(
+    instance: &Instance,
+    parts: &[Part],
+    moves_max: u64,
+    seed: u64,
+    watch: &mut Watch<'_>,
+) -> Best {
+    let mut best = Best::nothing(instance);
+    for part in parts {
+        let (flow, moves) = (best.flow, best.moves);
+        let mut watch_part =
+            |it: Progress| watch(Progress { flow: flow + it.flow, moves: moves + it.moves, ..it });
+
+        let moves_max = moves_max / parts.len() as u64;
+        let found = search(&part.instance, moves_max, seed, &mut watch_part);
+        let Some(found) = found else { continue };
+        for (&host, range) in part.hosts.iter().zip(found.placement) {
+            best.placement[host] = range;
+        }
+        best.flow += found.flow;
+        best.moves += found.moves;
+    }
+    best
 }
 
 /// What a search came to.
@@ -85,11 +152,17 @@ struct Best {
     moves: u64,
 }
 
+impl Best {
+    fn nothing(instance: &Instance) -> Self {
+        Self { placement: vec![None; instance.hosts.len()], flow: 0.0, moves: 0 }
+    }
+}
+
 /// Anneals until the best flow is close to the bound, or all moves are made.
 fn search(instance: &Instance, moves_max: u64, seed: u64, watch: &mut Watch<'_>) -> Option<Best> {
     let bound = bound::prove(instance, Charge::Full).value;
-    let ground = Ground::new(instance);
-    let seats = greedy::fill(&ground, price(instance));
+    let ground = Ground::new(instance, false);
+    let seats = greedy::fill(&ground, price(instance), &vec![0; instance.hosts.len()]);
     let share = share(&ground, &seats, bound);
     if bound <= 0.0 || share <= 0.0 {
         return None;

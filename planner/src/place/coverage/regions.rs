@@ -1,38 +1,50 @@
-//! Regions that serve the model by themselves.
-//!
-//! Where links between regions are thin, a region that can hold the whole model is best left alone:
-//! its flow needs no link to another, and the flows of all regions add up.
+//! What thin links leave of an instance: all of it, or its regions.
 
 use crate::flow;
 use crate::instance::{Instance, Network, Pairs};
 
-/// A part of an instance, with its hosts by their index in the whole.
+/// Where links do not bind.
+pub(super) enum Free {
+    /// Anywhere.
+    Everywhere,
+    /// Inside every region, of which there are several.
+    Inside(Vec<Part>),
+    /// Not even there.
+    Nowhere,
+}
+
+/// The hosts of one region, by their index in the whole, as an instance of their own.
 pub(super) struct Part {
     pub instance: Instance,
     pub hosts: Vec<usize>,
 }
 
-/// Parts whose flows add up and in which links do not bind: all hosts, or one region each. `None` if
-/// there are no such parts.
-pub(super) fn parts(instance: &Instance) -> Option<Vec<Part>> {
-    if free(instance) {
-        let hosts = (0..instance.hosts.len()).collect();
-        return Some(vec![Part { instance: instance.clone(), hosts }]);
+impl Part {
+    /// Whether its hosts can hold the model.
+    pub fn holds_all(&self) -> bool {
+        self.instance.layers_held_max() >= u64::from(self.instance.layers)
     }
-    let regions = 0..instance.regions.len();
+}
+
+/// Where links do not bind.
+pub(super) fn free(instance: &Instance) -> Free {
+    if unbound(instance) {
+        return Free::Everywhere;
+    }
     let inside = |region: usize| -> Vec<usize> {
         (0..instance.hosts.len()).filter(|&it| instance.hosts[it].region == region).collect()
     };
-    let parts: Vec<Part> =
-        regions.map(inside).filter(|it| !it.is_empty()).map(|it| part(instance, it)).collect();
-    let alone = |it: &Part| {
-        it.instance.layers_held_max() >= u64::from(instance.layers) && free(&it.instance)
-    };
-    (parts.len() > 1 && parts.iter().all(alone)).then_some(parts)
+    let regions = (0..instance.regions.len()).map(inside).filter(|it| !it.is_empty());
+    let parts: Vec<Part> = regions.map(|it| part(instance, it)).collect();
+    if parts.len() > 1 && parts.iter().all(|it| unbound(&it.instance)) {
+        Free::Inside(parts)
+    } else {
+        Free::Nowhere
+    }
 }
 
 /// Whether nothing but coverage, and whole stages without partial inference, limits a flow.
-fn free(instance: &Instance) -> bool {
+fn unbound(instance: &Instance) -> bool {
     if instance.partial {
         return !flow::links_bind(instance);
     }

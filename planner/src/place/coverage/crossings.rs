@@ -1,0 +1,194 @@
+//! What regions hand over to each other, where hosts of all regions are annealed together.
+//!
+//! Inside a region links do not bind. From one region to another a link carries little, but each
+//! pair of hosts has one of its own. Let the hosts of a region that begin at a position sustain
+//! `D` tokens/s more than those that end there. If they are to have work, `D` must come from
+//! elsewhere: over one link from each host of another region that ends there to each of them.
+//! Likewise, what the hosts of a region that end somewhere sustain beyond those that begin must
+//! find its way to hosts of other regions that begin there. What is more than these links carry is
+//! an *excess*, as bad as a layer that as much is missing in.
+//!
+//! That is no bound: tokens may also enter a host in the middle of its range, and where a region has
+//! more than it needs, not all of it has to move. The exact flow judges what comes out.
+
+use super::ground::Seat;
+use crate::instance::Instance;
+
+/// Positions that a change of two hosts touches at most: both ends of both, before and after.
+const TOUCHED_MAX: usize = 8;
+
+/// A host that changes seats, with what it sustains on either, as fractions of the target.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Shift {
+    pub host: usize,
+    pub from: (Seat, f64),
+    pub to: (Seat, f64),
+}
+
+/// Beginnings and ends of ranges by position and region.
+pub(super) struct Crossings {
+    layers: u32,
+    regions: usize,
+    /// Region of each host.
+    region: Vec<usize>,
+    /// Tokens/s of the mean link into and out of each region.
+    links: Vec<(f64, f64)>,
+    /// The same as fractions of the target, and only as far as they are counted on.
+    counted: Vec<(f64, f64)>,
+    /// `[position * regions + region]`.
+    sides: Vec<Side>,
+    /// Sum of the squared excesses at each position.
+    excess: Vec<f64>,
+}
+
+/// Hosts of a region at a position.
+#[derive(Clone, Copy, Default)]
+struct Side {
+    /// What those that begin sustain, less what those that end do.
+    rise: f64,
+    begin: f64,
+    end: f64,
+}
+
+/// Positions that a change touches, with their excesses before.
+#[derive(Default)]
+struct Touched {
+    positions: [(usize, f64); TOUCHED_MAX],
+    count: usize,
+}
+
+impl Crossings {
+    pub fn new(instance: &Instance) -> Self {
+        let regions = instance.regions.len();
+        let positions = instance.layers as usize + 1;
+        Self {
+            layers: instance.layers,
+            regions,
+            region: instance.hosts.iter().map(|it| it.region).collect(),
+            links: mean_links(instance),
+            counted: Vec::new(),
+            sides: vec![Side::default(); positions * regions],
+            excess: vec![0.0; positions],
+        }
+    }
+
+    /// Counts anew, with rates as fractions of `target`. Of every link the share `trust` is counted
+    /// on: flows that cross without need use the same links.
+    pub fn recount(
+        &mut self,
+        (target, trust): (f64, f64),
+        seats: impl Iterator<Item = (Seat, f64)>,
+    ) {
+        let factor = trust / target;
+        self.counted = self.links.iter().map(|it| (it.0 * factor, it.1 * factor)).collect();
+        self.sides.fill(Side::default());
+        for (host, (seat, rate)) in seats.enumerate() {
+            self.add(self.region[host], seat, rate, 1.0);
+        }
+        for position in 0..self.excess.len() {
+            self.excess[position] = self.squared(position);
+        }
+    }
+
+    /// The largest excess at one position, at most.
+    pub fn worst(&self) -> f64 {
+        self.excess.iter().copied().fold(0.0, f64::max).sqrt()
+    }
+
+    /// Makes a change unless that adds more than `worse_max` to the squared excesses. Says whether.
+    pub fn attempt(&mut self, shifts: &[Shift], worse_max: f64) -> bool {
+        let mut touched = Touched::default();
+        for shift in shifts {
+            for seat in [shift.from.0, shift.to.0] {
+                touched.note(seat.first as usize, &self.excess);
+                touched.note(seat.end() as usize, &self.excess);
+            }
+        }
+        let before = touched.before();
+        if -before > worse_max {
+            return false;
+        }
+        self.shift(shifts, 1.0);
+        let positions = || touched.positions[..touched.count].iter();
+        for &(position, _) in positions() {
+            self.excess[position] = self.squared(position);
+        }
+        let worse = positions().map(|it| self.excess[it.0]).sum::<f64>() - before;
+        if worse > worse_max {
+            self.shift(shifts, -1.0);
+            positions().for_each(|it| self.excess[it.0] = it.1);
+            return false;
+        }
+        true
+    }
+
+    fn shift(&mut self, shifts: &[Shift], sign: f64) {
+        for it in shifts {
+            let region = self.region[it.host];
+            self.add(region, it.from.0, it.from.1, -sign);
+            self.add(region, it.to.0, it.to.1, sign);
+        }
+    }
+
+    /// Adds `sign` hosts.
+    fn add(&mut self, region: usize, seat: Seat, rate: f64, sign: f64) {
+        let begin = &mut self.sides[seat.first as usize * self.regions + region];
+        begin.rise += sign * rate;
+        begin.begin += sign;
+        let end = &mut self.sides[seat.end() as usize * self.regions + region];
+        end.rise -= sign * rate;
+        end.end += sign;
+    }
+
+    /// Sum of the squared excesses of all regions at a position. Where the model begins and ends
+    /// nothing crosses.
+    fn squared(&self, position: usize) -> f64 {
+        if position == 0 || position == self.layers as usize {
+            return 0.0;
+        }
+        let sides = &self.sides[position * self.regions..][..self.regions];
+        let (begin, end) =
+            sides.iter().fold((0.0, 0.0), |sum, it| (sum.0 + it.begin, sum.1 + it.end));
+        let squared = |(side, &(into, out)): (&Side, &(f64, f64))| {
+            let carried = if side.rise > 0.0 {
+                into * side.begin * (end - side.end)
+            } else {
+                out * side.end * (begin - side.begin)
+            };
+            let over = (side.rise.abs() - carried).max(0.0);
+            over * over
+        };
+        sides.iter().zip(&self.counted).map(squared).sum()
+    }
+}
+
+impl Touched {
+    fn note(&mut self, position: usize, excess: &[f64]) {
+        if self.positions[..self.count].iter().all(|it| it.0 != position) {
+            self.positions[self.count] = (position, excess[position]);
+            self.count += 1;
+        }
+    }
+
+    fn before(&self) -> f64 {
+        self.positions[..self.count].iter().map(|it| it.1).sum()
+    }
+}
+
+/// Tokens/s of the mean link from hosts of other regions to those of each region, and back; a
+/// link that is missing counts as zero.
+fn mean_links(instance: &Instance) -> Vec<(f64, f64)> {
+    let mut sums = vec![(0.0, 0.0, 0.0); instance.regions.len()];
+    let region = |host: usize| instance.hosts[host].region;
+    let hosts = 0..instance.hosts.len();
+    for (from, to) in hosts.clone().flat_map(|from| hosts.clone().map(move |to| (from, to))) {
+        if region(from) != region(to) {
+            let rate = instance.wire(from, to).map_or(0.0, |it| it.tokens_per_second);
+            sums[region(to)].0 += rate;
+            sums[region(from)].1 += rate;
+            sums[region(from)].2 += 1.0;
+        }
+    }
+    // There are as many pairs into a region as out of it.
+    sums.iter().map(|it| (it.0 / f64::max(it.2, 1.0), it.1 / f64::max(it.2, 1.0))).collect()
+}
