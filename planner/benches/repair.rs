@@ -5,7 +5,8 @@
 //! ```
 //!
 //! `CLUSTER` is `hetero42`, `single24`, `geo24`, or `scale HOSTS`, a generated cluster. `full` is the
-//! best of two full searches of the cluster without the host, as `thalweg plan` makes them. `least`
+//! best of two full searches of the cluster without the host, as `thalweg plan` makes them; where
+//! links do not bind, hosts of a class are as good as each other and share their full search. `least`
 //! are the fewest loads that an offline search of so many seconds (processor time; none by default)
 //! finds for the flow that the repair went for: repairs with other seeds, and where links do not
 //! bind HiGHS on all ranges near what hosts hold; `=` if it proves that there are no fewer.
@@ -16,6 +17,7 @@
 #![allow(clippy::disallowed_methods, reason = "a benchmark reads files and the clock")]
 #![allow(clippy::unwrap_used, reason = "a benchmark has nobody to tell")]
 
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 use thalweg_planner::cluster;
@@ -63,13 +65,15 @@ fn main() {
         cpu_seconds() - begin
     );
     println!(
-        "host type held | cpu ms | reweighted repaired full share | loads loads/held least ratio | \
+        "host type held | cpu ms | reweighted repaired full share aim/full | loads loads/held least ratio | \
          s to coverage, to flow | stages"
     );
     let stride = option("--stride").map_or(1, |it| it as usize).max(1);
     let offline = option("--offline").unwrap_or(0.0);
     let hosts = (0..old.len()).step_by(stride).filter(|&it| old[it].is_some());
-    let losses: Vec<Loss> = hosts.map(|host| lose(&instance, &old, host, offline)).collect();
+    let mut fulls = Fulls::new();
+    let losses: Vec<Loss> =
+        hosts.map(|host| lose(&instance, &old, host, offline, &mut fulls)).collect();
     summary("share of the full re-plan", losses.iter().map(|it| -it.share).collect(), -1.0);
     summary("cpu ms", losses.iter().map(|it| it.seconds * 1e3).collect(), 1.0);
     summary("loads / least", losses.iter().filter_map(|it| it.ratio).collect(), 1.0);
@@ -89,22 +93,34 @@ fn summary(what: &str, mut values: Vec<f64>, sign: f64) {
     }
 }
 
-fn lose(instance: &Instance, old: &Placement, host: usize, offline: f64) -> Loss {
+/// Flows of full re-plans, by what is lost: hosts of one key are as good as each other.
+type Fulls = BTreeMap<(usize, bool, bool, usize), f64>;
+
+fn lose(
+    instance: &Instance,
+    old: &Placement,
+    host: usize,
+    offline: f64,
+    fulls: &mut Fulls,
+) -> Loss {
     let change = Change::HostLost { host };
     let begin = cpu_seconds();
     let repair = replan(instance, old, &change, SEED);
     let seconds = cpu_seconds() - begin;
-    let full = full(&repair.instance).map_or(0.0, |it| Judge::new(&repair.instance).value(&it));
+    let full = *fulls.entry(key(instance, host)).or_insert_with(|| {
+        full(&repair.instance).map_or(0.0, |it| Judge::new(&repair.instance).value(&it))
+    });
     let least = least_loads(&repair, &change.survivors(old), offline);
     let ratio = least.map(|it| f64::from(repair.loads.max(1)) / f64::from(it.0.max(1)));
     let held = old[host].unwrap().count();
     println!(
-        "{host:4} {:5} {held:2} | {:5.0} | {:7.1} {:7.1} {full:7.1} {:.4} | {:3} {:5.2} {} | {:.0} {:.0} | {}{}",
+        "{host:4} {:5} {held:2} | {:5.0} | {:7.1} {:7.1} {full:7.1} {:.4} {:.4} | {:3} {:5.2} {} | {:.0} {:.0} | {}{}",
         instance.class(host).name,
         seconds * 1e3,
         repair.flow_reweighted,
         repair.flow_after[1],
         repair.flow_after[1] / full,
+        repair.aim / full,
         repair.loads,
         f64::from(repair.loads) / f64::from(held),
         least.map_or("-".into(), |it| {
@@ -116,6 +132,12 @@ fn lose(instance: &Instance, old: &Placement, host: usize, offline: f64) -> Loss
         if repair.stays_covered { "" } else { " uncovers" },
     );
     Loss { share: repair.flow_after[1] / full, seconds, ratio }
+}
+
+fn key(instance: &Instance, host: usize) -> (usize, bool, bool, usize) {
+    let it = &instance.hosts[host];
+    let alone = if flow::links_bind(instance) { host } else { 0 };
+    (it.class, it.may_be_first, it.may_be_last, alone)
 }
 
 /// The better of two searches, each as long as `thalweg plan` searches.

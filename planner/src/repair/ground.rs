@@ -7,6 +7,9 @@ use crate::instance::Instance;
 /// Demands are raised by this fraction, which is far more than sums are off by.
 const MARGIN: f64 = 1e-9;
 
+/// Shortfalls below this are rounding; what demands are raised by makes up for it.
+pub(super) const NO_SHORTFALL: f64 = 1e-10;
+
 /// Layers that a host holds: from the first to before the end, none if both are the same.
 #[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
 pub(super) struct Seat {
@@ -57,7 +60,8 @@ impl Seat {
         LayerRange::new(self.first, self.end).ok()
     }
 
-    fn span(self) -> std::ops::Range<usize> {
+    /// The layers held, as indices.
+    pub fn span(self) -> std::ops::Range<usize> {
         self.first as usize..self.end as usize
     }
 }
@@ -111,6 +115,11 @@ impl Ground {
         let ends = usize::from(seat.first == 0) + 2 * usize::from(seat.end == self.layers);
         let table = &self.kinds[self.kind[host] as usize].rates[ends];
         table.get(seat.count() as usize).copied().unwrap_or(0.0)
+    }
+
+    /// Layers to load, all hosts together.
+    pub fn loads(&self, seats: &[Seat]) -> u32 {
+        seats.iter().zip(&self.held).map(|(seat, held)| seat.beyond(*held)).sum()
     }
 
     /// What is covered beyond the demand, layer by layer; below zero where it falls short.

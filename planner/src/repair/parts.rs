@@ -8,17 +8,13 @@
 use fastrand::Rng;
 
 use super::ground::{Ground, Seat};
-use super::recombine;
-use super::search::Search;
+use super::search;
 use super::stages::Schedule;
 use crate::flow::Judge;
 use crate::instance::{Instance, Placement};
 
 /// Times that a demand is raised because links carry less than is covered.
 const RAISES_MAX: usize = 3;
-
-/// Ranges that a search met most often, as many as are put together anew.
-const MET_MOST: usize = 400;
 
 /// Changes of a flow below this share are rounding.
 const SAME: f64 = 1.0 - 1e-9;
@@ -147,14 +143,10 @@ impl Asked<'_> {
         let reachable = |seats: &[Seat]| {
             !self.keeping || Schedule::order(instance, old, &placed(seats)).is_ok()
         };
-        let mut search = Search::new(&ground, &reachable);
-        search.run(self.moves, rng);
-        let better = recombine::fewer_loads(&ground, search.best(), search.met(MET_MOST))
-            .filter(|it| reachable(it));
-        match better.as_deref().or(search.best()) {
-            Some(best) => *to = placed(best),
-            None => return false,
+        let found = search::fewest_loads(&ground, &reachable, self.moves, rng);
+        if let Some(seats) = &found {
+            *to = placed(seats);
         }
-        true
+        found.is_some()
     }
 }

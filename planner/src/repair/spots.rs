@@ -19,11 +19,6 @@ impl Spots {
         Self { list: Vec::new(), place: vec![NOWHERE; limit] }
     }
 
-    /// The numbers, in no order.
-    pub fn iter(&self) -> impl Iterator<Item = usize> {
-        self.list.iter().map(|it| *it as usize)
-    }
-
     pub fn clear(&mut self) {
         self.list.clear();
         self.place.fill(NOWHERE);
