@@ -8,8 +8,8 @@
 //! best of two full searches of the cluster without the host, as `thalweg plan` makes them; where
 //! links do not bind, hosts of a class are as good as each other and share their full search. `least`
 //! are the fewest loads that an offline search of so many seconds (processor time; none by default)
-//! finds for the flow that the repair went for: repairs with other seeds, and where links do not
-//! bind HiGHS on all ranges near what hosts hold; `=` if it proves that there are no fewer.
+//! finds for the flow that the repair went for: repairs that search twice as long each time, and
+//! where links do not bind HiGHS on all ranges near what hosts hold; `=` if it proves that there are no fewer.
 //!
 //! On `single24` the optimum holds every layer once, so that any loss stops all traffic, and 152 of
 //! 160 layers of memory are left after the loss of a large host: a full re-plan loses a lot as well.
@@ -25,7 +25,7 @@ use thalweg_planner::flow::{self, Judge};
 use thalweg_planner::instance::{Instance, Placement};
 use thalweg_planner::method::Method;
 use thalweg_planner::place::coverage::Coverage;
-use thalweg_planner::repair::{Change, Repair, replan, replan_for};
+use thalweg_planner::repair::{Change, MOVES, Repair, replan, replan_for};
 use thalweg_planner::solver::{Answer, Effort, Program};
 use thalweg_wire::LayerRange;
 
@@ -89,7 +89,11 @@ fn shipped(name: &str) -> Instance {
 fn summary(what: &str, mut values: Vec<f64>, sign: f64) {
     values.sort_by(f64::total_cmp);
     if let Some(worst) = values.last() {
-        println!("{what}: worst {:.4}, median {:.4}", sign * worst, sign * values[values.len() / 2]);
+        println!(
+            "{what}: worst {:.4}, median {:.4}",
+            sign * worst,
+            sign * values[values.len() / 2]
+        );
     }
 }
 
@@ -150,10 +154,11 @@ fn full(instance: &Instance) -> Option<Placement> {
     };
     let search = |seed| {
         let begin = cpu_seconds();
-        let found = Coverage.place(instance, seed, &mut |_| match cpu_seconds() - begin < seconds {
-            true => ControlFlow::Continue(()),
-            false => ControlFlow::Break(()),
-        })?;
+        let found =
+            Coverage.place(instance, seed, &mut |_| match cpu_seconds() - begin < seconds {
+                true => ControlFlow::Continue(()),
+                false => ControlFlow::Break(()),
+            })?;
         Some((Judge::new(instance).value(&found.placement), found.placement))
     };
     let found = [search(1), search(2)].into_iter().flatten();
@@ -172,11 +177,11 @@ fn least_loads(repair: &Repair, left: &Placement, seconds: f64) -> Option<(u32, 
     }
     let mut least = repair.loads;
     let begin = cpu_seconds();
-    let mut seed = SEED;
+    let (mut seed, mut moves) = (SEED, MOVES);
     let half = if flow::links_bind(&repair.instance) { seconds } else { seconds / 2.0 };
     while cpu_seconds() - begin < half {
-        seed += 1;
-        let other = replan_for(repair.instance.clone(), left, goal, seed);
+        (seed, moves) = (seed + 1, moves * 2);
+        let other = replan_for(repair.instance.clone(), left, goal, moves, seed);
         if other.flow_after[1] >= goal {
             least = least.min(other.loads);
         }
@@ -207,7 +212,11 @@ fn proved(repair: &Repair, seconds: f64, goal: f64, known: u32) -> (u32, bool) {
     hosts.into_iter().for_each(|it| _ = program.constrain(0.0, it, 1.0));
     let begin = cpu_seconds();
     let answer = program.maximise_watched(&Effort::default(), &mut |_| {
-        if cpu_seconds() - begin < seconds { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        if cpu_seconds() - begin < seconds {
+            ControlFlow::Continue(())
+        } else {
+            ControlFlow::Break(())
+        }
     });
     let narrow = ranges.iter().any(|it| it.1.loads == LOADS_PER_HOST_MAX);
     match answer {

@@ -17,12 +17,14 @@ use super::ground::{Ground, NO_SHORTFALL, Seat};
 const LOADS_PER_HOST_MAX: u32 = 3;
 
 /// Above so many hosts, only those that hold a layer near the one that is short are looked at.
-const HOSTS_ALL_MAX: usize = 100;
+const HOSTS_ALL_MAX: usize = 50;
 
-/// Most placements that a level holds are in excess of its width by this factor before it is
-/// trimmed, and by as many more.
+/// A level is trimmed to its width once it is wider by this factor, and by so many.
 const EXCESS: usize = 4;
 const EXCESS_MORE: usize = 512;
+
+/// Unit of a sum of roots: far above rounding, far below what matters.
+const SHORT_UNIT: f64 = 1e-9;
 
 /// One pass.
 pub(super) struct Pass<'a> {
@@ -39,22 +41,27 @@ pub(super) struct Pass<'a> {
 
 /// A placement that the pass goes on from.
 struct Node {
+    /// Its last change; of no meaning for what is held now, the first node.
     change: Change,
     loads: u32,
+    /// Hosts that differ from what they held, and where they are.
+    changed: Vec<(usize, Seat)>,
     /// What is covered beyond the demand.
     slack: Vec<f64>,
     /// Root of each layer's shortfall.
     roots: Vec<f64>,
 }
 
-/// A placement by what it changes in a node.
+/// A placement by what it changes in another one.
 #[derive(Clone, Copy)]
 struct Change {
+    /// The other one, by place in the list of all that the pass went on from.
     node: usize,
     host: usize,
     seat: Seat,
-    /// Sum of the roots of all shortfalls.
-    short: f64,
+    /// Sum of the roots of all shortfalls, in units that make equal sums of sums that differ by
+    /// rounding.
+    short: u64,
     /// The same for all orders of the same changes.
     key: u64,
 }
@@ -63,13 +70,16 @@ struct Change {
 struct Level {
     changes: Vec<Change>,
     /// Those as short as this are not among the best any more.
-    short_max: f64,
+    short_max: u64,
 }
 
 /// A pass under way.
 struct Run<'a> {
     pass: &'a Pass<'a>,
-    nodes: Vec<Node>,
+    /// What led to each placement that it went on from.
+    visited: Vec<Change>,
+    /// Of what hosts hold now.
+    slack: Vec<f64>,
     /// By loads.
     levels: Vec<Level>,
     /// Placements that may still be looked at.
@@ -79,14 +89,13 @@ struct Run<'a> {
 impl Pass<'_> {
     /// Seats that cover the demand, if some were found before `moves_left` were used up.
     pub fn run(&self, moves_left: &mut u64) -> Option<Vec<Seat>> {
-        let level = || Level { changes: Vec::new(), short_max: f64::INFINITY };
+        let level = || Level { changes: Vec::new(), short_max: u64::MAX };
         let levels = (0..=self.loads_max).map(|_| level()).collect();
-        let mut run = Run { pass: self, nodes: Vec::new(), levels, moves_left };
-        let ground = self.ground;
-        let none = Change { node: 0, host: 0, seat: Seat::default(), short: 0.0, key: 0 };
-        let slack = ground.slack(&ground.held);
-        run.nodes.push(Node { change: none, loads: 0, roots: roots(&slack), slack });
-        run.expand(0);
+        let slack = self.ground.slack(&self.ground.held);
+        let mut run = Run { pass: self, visited: Vec::new(), slack, levels, moves_left };
+        let held = Change { node: 0, host: 0, seat: Seat::default(), short: 0, key: 0 };
+        let node = run.visit(held, 0);
+        run.expand(&node);
         (0..=self.loads_max).find_map(|loads| run.level(loads))
     }
 }
@@ -109,11 +118,11 @@ impl Run<'_> {
                     return None;
                 }
                 let node = self.visit(change, loads);
-                if self.nodes[node].slack.iter().any(|it| *it < -NO_SHORTFALL) {
-                    self.expand(node);
+                if node.slack.iter().any(|it| *it < -NO_SHORTFALL) {
+                    self.expand(&node);
                     continue;
                 }
-                let seats = self.seats(node);
+                let seats = self.seats(&node);
                 if (self.pass.reachable)(&seats) {
                     return Some(seats);
                 }
@@ -121,53 +130,49 @@ impl Run<'_> {
         }
     }
 
-    /// Makes a node of a change.
-    fn visit(&mut self, change: Change, loads: u32) -> usize {
+    /// The placement after a change.
+    fn visit(&mut self, change: Change, loads: u32) -> Node {
         let ground = self.pass.ground;
-        let held = ground.held[change.host];
-        let mut slack = self.nodes[change.node].slack.clone();
-        let (before, after) = (ground.rate(change.host, held), ground.rate(change.host, change.seat));
-        slack[held.span()].iter_mut().for_each(|it| *it -= before);
-        slack[change.seat.span()].iter_mut().for_each(|it| *it += after);
-        self.nodes.push(Node { change, loads, roots: roots(&slack), slack });
-        self.nodes.len() - 1
-    }
-
-    /// Hosts that were changed on the way to a node, and where they are.
-    fn changed(&self, mut node: usize) -> Vec<(usize, Seat)> {
         let mut changed = Vec::new();
-        while node > 0 {
-            let change = &self.nodes[node].change;
-            changed.push((change.host, change.seat));
-            node = change.node;
+        let mut slack = self.slack.clone();
+        self.visited.push(change);
+        let mut at = self.visited.len() - 1;
+        while at > 0 {
+            let Change { node, host, seat, .. } = self.visited[at];
+            let held = ground.held[host];
+            let (before, after) = (ground.rate(host, held), ground.rate(host, seat));
+            slack[held.span()].iter_mut().for_each(|it| *it -= before);
+            slack[seat.span()].iter_mut().for_each(|it| *it += after);
+            changed.push((host, seat));
+            at = node;
         }
-        changed
+        let roots = slack.iter().map(|it| root(*it)).collect();
+        Node { change, loads, changed, slack, roots }
     }
 
-    fn seats(&self, node: usize) -> Vec<Seat> {
+    fn seats(&self, node: &Node) -> Vec<Seat> {
         let mut seats = self.pass.ground.held.clone();
-        self.changed(node).into_iter().for_each(|(host, seat)| seats[host] = seat);
+        node.changed.iter().for_each(|&(host, seat)| seats[host] = seat);
         seats
     }
 
     /// Looks at all ways to give the next short layer more.
-    fn expand(&mut self, node: usize) {
+    fn expand(&mut self, node: &Node) {
         let ground = self.pass.ground;
         let is_short = |it: &f64| *it < -NO_SHORTFALL;
-        let slack = &self.nodes[node].slack;
         let layer = match self.pass.from_the_end {
-            false => slack.iter().position(is_short),
-            true => slack.iter().rposition(is_short),
+            false => node.slack.iter().position(is_short),
+            true => node.slack.iter().rposition(is_short),
         };
         let Some(layer) = layer.map(|it| it as u32) else { return };
-        let changed = self.changed(node);
+        let short = node.roots.iter().sum();
         for host in 0..ground.hosts.len() {
             let far = ground.hosts.len() > HOSTS_ALL_MAX && !near(ground.held[host], layer);
-            if !far && ground.free[host] && !changed.iter().any(|it| it.0 == host) {
-                self.options(node, host, layer);
+            if !far && ground.free[host] && !node.changed.iter().any(|it| it.0 == host) {
+                self.options(node, short, host, layer);
             }
         }
-        for level in &mut self.levels[self.nodes[node].loads as usize..] {
+        for level in &mut self.levels[node.loads as usize..] {
             if level.changes.len() > EXCESS * self.pass.width + EXCESS_MORE {
                 level.trim(self.pass.width);
             }
@@ -175,27 +180,29 @@ impl Run<'_> {
     }
 
     /// Seats of `host` that give `layer` more.
-    fn options(&mut self, at: usize, host: usize, layer: u32) {
+    fn options(&mut self, node: &Node, short: f64, host: usize, layer: u32) {
         let ground = self.pass.ground;
-        let node = &self.nodes[at];
         let held = ground.held[host];
         let before = ground.rate(host, held);
         let given = if held.contains(layer) { before } else { 0.0 };
-        let short: f64 = node.roots.iter().sum();
         for count in 1..=ground.count_max(host) {
             for first in (layer + 1).saturating_sub(count)..=layer.min(ground.layers - count) {
                 let seat = Seat { first, end: first + count };
-                let (loads, after) = (seat.beyond(held), ground.rate(host, seat));
-                let level = node.loads + loads;
-                if loads > LOADS_PER_HOST_MAX || level > self.pass.loads_max || after <= given {
+                let loads = seat.beyond(held);
+                if loads > LOADS_PER_HOST_MAX || node.loads + loads > self.pass.loads_max {
+                    continue;
+                }
+                let after = ground.rate(host, seat);
+                if after <= given {
                     continue;
                 }
                 *self.moves_left = self.moves_left.saturating_sub(1);
                 let short = short + node.more_short((held, before), (seat, after));
-                let level = &mut self.levels[level as usize];
+                let short = (short.max(0.0) / SHORT_UNIT).round() as u64;
+                let level = &mut self.levels[(node.loads + loads) as usize];
                 if short < level.short_max {
-                    let key = node.change.key ^ key(host, seat);
-                    level.changes.push(Change { node: at, host, seat, short, key });
+                    let (key, node) = (node.change.key ^ key(host, seat), self.visited.len() - 1);
+                    level.changes.push(Change { node, host, seat, short, key });
                 }
             }
         }
@@ -224,12 +231,11 @@ impl Node {
 impl Level {
     /// Keeps the best, each once.
     fn trim(&mut self, width: usize) {
-        self.changes.sort_unstable_by(|a, b| a.key.cmp(&b.key).then(a.short.total_cmp(&b.short)));
+        self.changes.sort_unstable_by_key(|it| (it.short, it.key));
         self.changes.dedup_by_key(|it| it.key);
-        self.changes.sort_by(|a, b| a.short.total_cmp(&b.short));
         if self.changes.len() >= width {
             self.changes.truncate(width);
-            self.short_max = self.changes.last().map_or(f64::INFINITY, |it| it.short);
+            self.short_max = self.changes.last().map_or(u64::MAX, |it| it.short);
         }
     }
 }
@@ -237,10 +243,6 @@ impl Level {
 fn near(held: Seat, layer: u32) -> bool {
     let (from, to) = (held.first.saturating_sub(LOADS_PER_HOST_MAX), held.end + LOADS_PER_HOST_MAX);
     held.count() == 0 || (from..to).contains(&layer)
-}
-
-fn roots(slack: &[f64]) -> Vec<f64> {
-    slack.iter().map(|it| root(*it)).collect()
 }
 
 #[inline]

@@ -91,14 +91,18 @@ pub struct Step {
 /// as what a full re-plan reaches is an estimate and off by two per cent now and then.
 const AIM_SHARE: f64 = 0.97;
 
+/// The same where links bind: the estimate is closer there, as it is of large clusters or of few
+/// placements that links allow.
+const AIM_SHARE_LINKS: f64 = 0.958;
+
 /// Placements that a search looks at: what keeps repairs within a second. One takes the same time
 /// however many hosts there are.
-const MOVES: u64 = 9_000_000;
+pub const MOVES: u64 = 7_000_000;
 
 /// Shares of the aim that are tried one after the other if the aim is not reached, each with this
-/// share of the moves.
+/// part of the moves.
 const FALL_BACK: [f64; 5] = [0.98, 0.9, 0.7, 0.4, 0.1];
-const FALL_BACK_MOVES: u64 = MOVES / 3;
+const FALL_BACK_PART: u64 = 3;
 
 /// Repairs `old`, a placement of `before`, after `change`. Deterministic for a seed.
 ///
@@ -109,19 +113,27 @@ pub fn replan(before: &Instance, old: &Placement, change: &Change, seed: u64) ->
     let bound = |it: &Instance| bound::prove(it, Charge::Full).value;
     let flow = Judge::new(before).value(old);
     let reached = (flow / bound(before).max(f64::MIN_POSITIVE)).min(1.0);
-    let aim = AIM_SHARE * bound(&after) * reached;
+    let links_bind = Judge::new(&after).links_bind();
+    let share = if links_bind { AIM_SHARE_LINKS } else { AIM_SHARE };
+    let aim = share * bound(&after) * reached;
     let parts = parts::split(before, old, &after);
-    repair(after, &change.survivors(old), &parts, aim, seed)
+    repair(after, &change.survivors(old), &parts, (aim, MOVES), seed)
 }
 
 /// Moves `old`, what the hosts of `instance` hold now, to a flow of `aim` tokens/s with few loads,
-/// or as near as it gets.
-pub fn replan_for(instance: Instance, old: &Placement, aim: f64, seed: u64) -> Repair {
+/// or as near as it gets. Looks at `moves` placements where [`replan`] looks at [`MOVES`].
+pub fn replan_for(instance: Instance, old: &Placement, aim: f64, moves: u64, seed: u64) -> Repair {
     let parts = parts::split(&instance, old, &instance);
-    repair(instance, old, &parts, aim, seed)
+    repair(instance, old, &parts, (aim, moves), seed)
 }
 
-fn repair(instance: Instance, old: &Placement, parts: &[Part], aim: f64, seed: u64) -> Repair {
+fn repair(
+    instance: Instance,
+    old: &Placement,
+    parts: &[Part],
+    (aim, moves): (f64, u64),
+    seed: u64,
+) -> Repair {
     let mut old = old.clone();
     old.resize(instance.hosts.len(), None);
     // A range that no longer fits, as after a shift of the workload, is not held.
@@ -132,7 +144,8 @@ fn repair(instance: Instance, old: &Placement, parts: &[Part], aim: f64, seed: u
     let (schedule, stays_covered) = if flow_reweighted >= aim {
         (Schedule::none(&old), true)
     } else {
-        Mover { instance: &instance, old: &old, parts, now: flow_reweighted }.move_to(aim, seed)
+        Mover { instance: &instance, old: &old, parts, now: flow_reweighted }
+            .move_to(aim, moves, seed)
     };
     report(instance, &old, schedule, aim, flow_reweighted, stays_covered)
 }
@@ -148,15 +161,14 @@ struct Mover<'a> {
 
 impl Mover<'_> {
     /// Steps towards `aim`, and whether they keep all layers covered.
-    fn move_to(&self, aim: f64, seed: u64) -> (Schedule, bool) {
+    fn move_to(&self, aim: f64, moves: u64, seed: u64) -> (Schedule, bool) {
         let mut rng = Rng::with_seed(seed);
-        if let Some(found) = self.fewest_loads(aim, MOVES, &mut rng) {
+        if let Some(found) = self.fewest_loads(aim, moves, &mut rng) {
             return found;
         }
-        let lower = FALL_BACK.iter().map(|share| (share * aim, FALL_BACK_MOVES));
-        lower
-            .filter(|it| it.0 > self.now)
-            .find_map(|(goal, moves)| self.fewest_loads(goal, moves, &mut rng))
+        let mut goals = FALL_BACK.iter().map(|share| share * aim).filter(|&goal| goal > self.now);
+        goals
+            .find_map(|goal| self.fewest_loads(goal, moves / FALL_BACK_PART, &mut rng))
             .unwrap_or_else(|| (Schedule::none(self.old), true))
     }
 
@@ -171,7 +183,7 @@ impl Mover<'_> {
         if self.now > 0.0 {
             return None;
         }
-        let to = self.search(goal, false, moves, rng)?;
+        let to = self.search(goal, false, moves / FALL_BACK_PART, rng)?;
         Some((Schedule::at_once(instance, old, &to), false))
     }
 

@@ -16,6 +16,9 @@ use crate::instance::{Instance, Placement};
 /// Times that a demand is raised because links carry less than is covered.
 const RAISES_MAX: usize = 3;
 
+/// Shares of what a flow may fall by that the coverage of a part may fall by, one after the other.
+const SPARE_SHARES: [f64; 3] = [1.0, 0.5, 0.1];
+
 /// Changes of a flow below this share are rounding.
 const SAME: f64 = 1.0 - 1e-9;
 
@@ -23,18 +26,23 @@ const SAME: f64 = 1.0 - 1e-9;
 #[derive(Clone, Debug)]
 pub(super) struct Part {
     hosts: Vec<usize>,
-    /// Least coverage of a layer by these hosts alone, before the change.
+    /// Coverage of each layer by these hosts alone, before the change, and its least.
+    covered: Vec<f64>,
     flow: f64,
+    /// Flow of the whole cluster before the change.
+    flow_of_all: f64,
     /// Whether it has hosts that were not there before.
     grew: bool,
 }
 
 /// Parts of the cluster `after` a change of `before`, where hosts held `old`.
 pub(super) fn split(before: &Instance, old: &Placement, after: &Instance) -> Vec<Part> {
-    let part = |hosts: Vec<usize>| Part {
-        flow: least(before, old, &hosts),
-        grew: hosts.last().is_some_and(|&it| it >= before.hosts.len()),
-        hosts,
+    let flow_of_all = Judge::new(before).value(old);
+    let part = |hosts: Vec<usize>| {
+        let covered = covered(before, old, &hosts);
+        let flow = least(&covered);
+        let grew = hosts.last().is_some_and(|&it| it >= before.hosts.len());
+        Part { hosts, covered, flow, flow_of_all, grew }
     };
     let all = || vec![part((0..after.hosts.len()).collect())];
     if !Judge::new(after).links_bind() {
@@ -56,8 +64,8 @@ pub(super) fn split(before: &Instance, old: &Placement, after: &Instance) -> Vec
     parts
 }
 
-/// Least coverage of a layer by some hosts alone.
-fn least(instance: &Instance, placement: &Placement, hosts: &[usize]) -> f64 {
+/// Coverage of each layer by some hosts alone.
+fn covered(instance: &Instance, placement: &Placement, hosts: &[usize]) -> Vec<f64> {
     let mut only = vec![None; instance.hosts.len()];
     for &host in hosts {
         // Hosts that join are behind the others.
@@ -65,7 +73,11 @@ fn least(instance: &Instance, placement: &Placement, hosts: &[usize]) -> f64 {
             *only = *range;
         }
     }
-    instance.coverage(&only).into_iter().reduce(f64::min).unwrap_or(0.0)
+    instance.coverage(&only)
+}
+
+fn least(covered: &[f64]) -> f64 {
+    covered.iter().copied().reduce(f64::min).unwrap_or(0.0)
 }
 
 /// Few loads from `old` to a flow of `goal`, by moves of the parts that a change hit. With
@@ -81,25 +93,52 @@ pub(super) fn fewest_loads(
     rng: &mut Rng,
 ) -> Option<Placement> {
     let mut judge = Judge::new(instance);
-    let now: Vec<f64> = parts.iter().map(|it| least(instance, old, &it.hosts)).collect();
-    let is_hit = |at: &usize| now[*at] < parts[*at].flow * SAME || parts[*at].grew;
-    let mut hit: Vec<usize> = (0..parts.len()).filter(is_hit).collect();
-    if hit.is_empty() {
+    let now: Vec<Vec<f64>> = parts.iter().map(|it| covered(instance, old, &it.hosts)).collect();
+    let fell = |at: &usize| least(&now[*at]) < parts[*at].flow * SAME || parts[*at].grew;
+    let thinner = |at: &usize| {
+        let mut pairs = now[*at].iter().zip(&parts[*at].covered);
+        pairs.any(|(now, before)| *now < before * SAME)
+    };
+    let mut hit: Vec<usize> = (0..parts.len()).filter(fell).collect();
+    let thin = (0..parts.len()).find(thinner).filter(|_| parts.len() > 1);
+    if hit.is_empty() && thin.is_none() {
         hit = (0..parts.len()).collect();
     }
-    let whole: f64 = hit.iter().map(|&it| parts[it].flow).sum();
+    let effort = (keeping, moves);
+    let lacking: Vec<(&Part, f64)> = hit.iter().map(|&it| (&parts[it], least(&now[it]))).collect();
+    let found = raise(instance, old, &lacking, goal, effort, rng);
+    match thin {
+        // Flow passes through several parts: what this one gave to others is to come back.
+        Some(at) if found.as_ref().is_none_or(|it| judge.value(it) < goal * SAME) => {
+            give_back(instance, old, &parts[at], goal, effort, rng).or(found)
+        }
+        _ => found,
+    }
+}
+
+/// Few loads by which parts, each with its flow now, make up for what a flow of `goal` lacks.
+fn raise(
+    instance: &Instance,
+    old: &Placement,
+    parts: &[(&Part, f64)],
+    goal: f64,
+    (keeping, moves): (bool, u64),
+    rng: &mut Rng,
+) -> Option<Placement> {
+    let mut judge = Judge::new(instance);
+    let whole: f64 = parts.iter().map(|it| it.0.flow).sum();
     let mut lacking = goal - judge.value(old);
     let mut found = None;
+    if parts.is_empty() {
+        return None;
+    }
     for _ in 0..=RAISES_MAX {
         let mut to = old.clone();
-        for &at in &hit {
-            let share = if whole > 0.0 { parts[at].flow / whole } else { 1.0 / hit.len() as f64 };
-            let asked = Asked {
-                hosts: &parts[at].hosts,
-                demand: now[at] + lacking * share,
-                keeping,
-                moves: moves / hit.len() as u64,
-            };
+        for &(part, now) in parts {
+            let share = if whole > 0.0 { part.flow / whole } else { 1.0 / parts.len() as f64 };
+            let demand = vec![now + lacking * share; instance.layers as usize];
+            let moves = moves / parts.len() as u64;
+            let asked = Asked { hosts: &part.hosts, demand, keeping, moves };
             if !asked.search(instance, old, &mut to, rng) {
                 return found;
             }
@@ -114,11 +153,40 @@ pub(super) fn fewest_loads(
     found
 }
 
+/// Few loads by which the hosts of one part cover each layer as they did, but for what the flow may
+/// fall by, or for a share of it if that is not enough for a flow of `goal`.
+fn give_back(
+    instance: &Instance,
+    old: &Placement,
+    part: &Part,
+    goal: f64,
+    (keeping, moves): (bool, u64),
+    rng: &mut Rng,
+) -> Option<Placement> {
+    let mut judge = Judge::new(instance);
+    let spare = (part.flow_of_all - goal).max(0.0);
+    let mut found = None;
+    for share in SPARE_SHARES {
+        let demand = part.covered.iter().map(|it| (it - share * spare).max(0.0)).collect();
+        let asked = Asked { hosts: &part.hosts, demand, keeping, moves };
+        let mut to = old.clone();
+        if !asked.search(instance, old, &mut to, rng) {
+            break;
+        }
+        let value = judge.value(&to);
+        found = Some(to);
+        if value >= goal * SAME {
+            break;
+        }
+    }
+    found
+}
+
 /// What one part is asked for.
 struct Asked<'a> {
     hosts: &'a [usize],
     /// Tokens/s that each layer needs.
-    demand: f64,
+    demand: Vec<f64>,
     keeping: bool,
     moves: u64,
 }
@@ -132,8 +200,7 @@ impl Asked<'_> {
         to: &mut Placement,
         rng: &mut Rng,
     ) -> bool {
-        let demand = vec![self.demand; instance.layers as usize];
-        let ground = Ground::new(instance, self.hosts.to_vec(), old, &demand);
+        let ground = Ground::new(instance, self.hosts.to_vec(), old, &self.demand);
         let base = to.clone();
         let placed = |seats: &[Seat]| {
             let mut all = base.clone();
