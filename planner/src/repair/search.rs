@@ -13,8 +13,10 @@ const WIDTHS: [usize; 4] = [200, 1_200, 7_200, 43_200];
 /// Loads that a pass looks at, at most: with more, annealing finds fewer.
 const LOADS_MAX: u32 = 50;
 
-/// Share of the moves that annealing takes if the first passes found nothing.
+/// Share of the moves that annealing takes if the first passes found nothing, and how many it takes
+/// for each host at most.
 const ANNEAL_SHARE: f64 = 0.5;
+const ANNEAL_MOVES_PER_HOST: u64 = 100_000;
 
 /// Seats of few loads that cover the demand and are `reachable`, found in about so many `moves`.
 pub(super) fn fewest_loads(
@@ -40,8 +42,9 @@ pub(super) fn fewest_loads(
                 return best;
             }
         }
-        if best.is_none() {
-            let moves = (ANNEAL_SHARE * moves as f64) as u64;
+        if best.is_none() && width == WIDTHS[0] {
+            let most = ANNEAL_MOVES_PER_HOST * ground.hosts.len() as u64;
+            let moves = ((ANNEAL_SHARE * moves as f64) as u64).min(most);
             best = Anneal::new(ground, reachable).run(moves, rng);
             moves_left = moves_left.saturating_sub(moves);
         }
