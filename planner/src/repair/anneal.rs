@@ -5,8 +5,8 @@ use fastrand::Rng;
 use super::ground::{Ground, NO_SHORTFALL, Seat};
 use super::spots::Spots;
 
-/// How far things may get worse, and what a shortfall is worth, from the begin of a round to its
-/// end.
+/// How far things may get worse, and what a shortfall is worth, from the beginning of a round
+/// to its end.
 struct Heat {
     /// In layer loads.
     temperature: (f64, f64),

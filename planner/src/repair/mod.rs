@@ -8,12 +8,12 @@
 //! ```
 //!
 //! Loading weights takes minutes, so a repair is judged by the layers it loads, not by the last per
-//! cent of flow; a full search may run beside it. The flow it goes for comes from a proof: no full
-//! re-plan is above the bound of the cluster after the change, so that a share of the bound is at
-//! least that share of any full re-plan. Every layer that was covered stays covered while
-//! hosts load: make before break. A host has memory for [`count_max`](crate::instance::Rates)
-//! layers. One that can hold its old and its new layers together serves the old ones until the new
-//! ones are there; one that cannot drops old ones first, and only what others hold.
+//! cent of flow; a full search may run beside it. The flow it goes for is a share of what a full
+//! re-plan may reach, estimated from the bounds before and after the change and from how close the
+//! flow was to the bound. Every layer that was covered stays covered while hosts load: make before
+//! break. A host has memory for [`count_max`](crate::instance::Rates) layers. One that can hold its
+//! old and its new layers together serves the old ones until the new ones are there; one that
+//! cannot drops old ones first, and only what others hold.
 
 mod anneal;
 mod beam;
@@ -106,8 +106,8 @@ const FALL_BACK_PART: u64 = 3;
 
 /// Repairs `old`, a placement of `before`, after `change`. Deterministic for a seed.
 ///
-/// Goes for 95 % of what no full re-plan exceeds; where links bind, of what is left of the flow
-/// before if it stays as close to the bound. [`replan_for`] takes the aim from the caller.
+/// Goes for a share of what a full re-plan may reach: of the bound after the change, as much as the
+/// flow before was of the bound before. [`replan_for`] takes the aim from the caller.
 pub fn replan(before: &Instance, old: &Placement, change: &Change, seed: u64) -> Repair {
     let after = change.apply(before);
     let bound = |it: &Instance| bound::prove(it, Charge::Full).value;
