@@ -30,9 +30,11 @@ use regions::{Free, Part};
 /// Moves in all, and how many more for each host.
 const MOVES: u64 = 40_000_000;
 const MOVES_PER_HOST: u64 = 500_000;
-/// The same where links between regions bind, but never more than [`MOVES_PER_HOST`] alone allows.
+/// The same where links between regions bind.
 const MOVES_ACROSS: u64 = 20_000_000;
 const MOVES_ACROSS_PER_HOST: u64 = 20_000;
+/// There, where hosts are few, moves for each host at most: the search in blocks has the time.
+const MOVES_ACROSS_FEW: u64 = 100_000;
 /// Regions by themselves are first tried with one part in so many of these moves.
 const TRIAL: u64 = 4;
 /// Up to so many hosts the search in blocks, which looks at every link, may find more.
@@ -87,7 +89,7 @@ fn across(
     watch: &mut Watch<'_>,
 ) -> Option<Placement> {
     let hosts = instance.hosts.len() as u64;
-    let moves = (MOVES_ACROSS + MOVES_ACROSS_PER_HOST * hosts).min(MOVES_PER_HOST * hosts);
+    let moves = (MOVES_ACROSS + MOVES_ACROSS_PER_HOST * hosts).min(MOVES_ACROSS_FEW * hosts);
     let (mut best, mut done) = (Best::nothing(instance), 0);
     let mut take = |search: &mut dyn FnMut(&mut Watch<'_>) -> Option<Best>| {
         let before = best.flow;
