@@ -77,6 +77,22 @@ impl Ground {
         self.of(host).rate(seat, self.layers)
     }
 
+    /// The seats of a placement.
+    pub fn seats(&self, placement: &Placement) -> Vec<Seat> {
+        let seat = |it: LayerRange| Seat { first: it.first(), count: it.count() };
+        placement.iter().map(|it| it.map_or(Seat::default(), seat)).collect()
+    }
+
+    /// Least coverage of any layer, in tokens/s.
+    pub fn least_coverage(&self, seats: &[Seat]) -> f64 {
+        let mut cover = vec![0.0; self.layers as usize];
+        for (host, seat) in seats.iter().enumerate() {
+            let rate = self.rate(host, *seat);
+            cover[seat.span()].iter_mut().for_each(|it| *it += rate);
+        }
+        cover.into_iter().reduce(f64::min).unwrap_or(0.0)
+    }
+
     pub fn placement(&self, seats: &[Seat]) -> Placement {
         seats.iter().map(|it| LayerRange::new(it.first, it.end()).ok()).collect()
     }

@@ -3,12 +3,14 @@
 //! Without binding links the full-charge flow of a placement is its least coverage. Rounds of
 //! annealing aim between the best flow found and the bound; where they leave a gap, the next round
 //! aims elsewhere. Where links between regions are thin, regions are searched by themselves, together
-//! within what their links carry (`joint`), and in blocks (`place::blocks`). All limits count moves, so that the same seed gives the same plan.
+//! within what their links carry (`joint`), and in blocks (`place::blocks`). All limits count moves
+//! and nodes, so that the same seed gives the same plan.
 
 mod anneal;
 mod crossings;
 mod greedy;
 mod ground;
+mod intervals;
 mod joint;
 mod moves;
 mod regions;
@@ -23,8 +25,10 @@ use crate::flow;
 use crate::instance::{Instance, Placement};
 use crate::method::{Found, Method, Progress, Watch};
 use crate::place::blocks;
+use crate::solver::Effort;
 use anneal::{Anneal, Heat};
 use ground::{Ground, Seat};
+pub use intervals::Intervals;
 use regions::{Free, Part};
 
 /// Moves in all, and how many more for each host.
@@ -37,6 +41,8 @@ const MOVES_ACROSS_PER_HOST: u64 = 20_000;
 const MOVES_ACROSS_FEW: u64 = 100_000;
 /// Regions by themselves are first tried with one part in so many of these moves.
 const TRIAL: u64 = 4;
+/// Nodes of branch and bound that the interval program has to better the annealing.
+const NODES_MAX: i32 = 200;
 /// Up to so many hosts the search in blocks, which looks at every link, may find more.
 const BLOCKS_HOSTS_MAX: usize = 48;
 /// Rounds take these shares of the moves.
@@ -53,13 +59,62 @@ const COOLING: f64 = 1e-3;
 /// A placement this close to the bound is good enough to stop.
 const GAP: f64 = 1e-4;
 
-/// Coverage by annealing.
+/// Coverage by annealing, then by the interval program where that leaves a gap.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Coverage;
+
+/// The same without the interval program.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Annealing;
+
+/// Where annealing begins: every host over the layers least covered so far, the strongest first.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Greedy;
+
+impl Method for Greedy {
+    fn name(&self) -> &'static str {
+        "greedy"
+    }
+
+    fn place(&self, instance: &Instance, _: u64, _: &mut Watch<'_>) -> Option<Found> {
+        let ground = Ground::new(instance, false);
+        let regions: Vec<usize> = instance.hosts.iter().map(|it| it.region).collect();
+        let parts = if flow::links_bind(instance) { regions } else { vec![0; regions.len()] };
+        let placement = ground.placement(&greedy::fill(&ground, price(instance), &parts));
+        (flow::value(instance, &placement) > 0.0).then(|| Found::new(placement))
+    }
+}
 
 impl Method for Coverage {
     fn name(&self) -> &'static str {
         "coverage"
+    }
+
+    fn place(&self, instance: &Instance, seed: u64, watch: &mut Watch<'_>) -> Option<Found> {
+        let found = Annealing.place(instance, seed, watch)?;
+        if !instance.partial || flow::links_bind(instance) {
+            // Coverage is not all that limits a flow.
+            return Some(found);
+        }
+        let bound = found.bound.unwrap_or(f64::INFINITY);
+        let ground = Ground::new(instance, false);
+        let seats = ground.seats(&found.placement);
+        let flow = ground.least_coverage(&seats);
+        if flow >= bound * (1.0 - GAP) {
+            return Some(found);
+        }
+        let effort = Effort { nodes_max: Some(NODES_MAX), ..Effort::default() };
+        let mut watch = |it: Progress| watch(Progress { flow: it.flow.max(flow), ..it });
+        let solved = intervals::solve(&ground, bound, Some(&seats), effort, &mut watch);
+        let Some((best, bound)) = solved else { return Some(found) };
+        let placement = if best.flow > flow { best.placement } else { found.placement };
+        Some(Found { bound: Some(bound), ..Found::new(placement) })
+    }
+}
+
+impl Method for Annealing {
+    fn name(&self) -> &'static str {
+        "annealing"
     }
 
     fn place(&self, instance: &Instance, seed: u64, watch: &mut Watch<'_>) -> Option<Found> {
