@@ -214,17 +214,17 @@ mod tests {
         instance
     }
 
-    /// One host of region 0 ends at position 1 with 8 tokens/s, one of region 1 begins there: a link
-    /// of 3 leaves an excess of 5 on either side.
+    /// One host of region 0 ends at position 1 with 8 tokens/s, one of region 1 holds the rest of the
+    /// model: a link of 3 leaves an excess of 5 on either side.
     #[test]
     fn an_excess_is_what_a_link_does_not_carry() {
         let mut crossings = Crossings::new(&three_regions(3.0));
-        let seat = |first| (Seat { first, count: 1 }, 8.0);
-        crossings.recount((1.0, 1.0), [seat(0), seat(1)].into_iter());
+        let seats = [(0, 1), (1, 5)].map(|(first, count)| (Seat { first, count }, 8.0));
+        crossings.recount((1.0, 1.0), seats.into_iter());
         assert!((crossings.worst() - 50_f64.sqrt()).abs() < 1e-9);
         // A link as wide as the host leaves none.
         crossings.links.iter_mut().for_each(|it| *it = (8.0, 8.0));
-        crossings.recount((1.0, 1.0), [seat(0), seat(1)].into_iter());
+        crossings.recount((1.0, 1.0), seats.into_iter());
         assert!(crossings.worst() < 1e-9);
     }
 
