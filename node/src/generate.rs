@@ -27,6 +27,10 @@ pub struct Submission {
     pub prompt: Vec<u32>,
     /// How tokens are chosen, and how many at most.
     pub sampling: Sampling,
+    /// Larger goes first; see [`Open::PRIORITY_DEFAULT`](thalweg_wire::Open::PRIORITY_DEFAULT).
+    pub priority: u8,
+    /// Whose it is: tenants take turns and share no cached prefix. Zero is nobody's.
+    pub tenant: u64,
 }
 
 /// What happened to a generation.
@@ -182,7 +186,7 @@ mod tests {
     use super::*;
 
     fn submission() -> Submission {
-        Submission { prompt: vec![1], sampling: Sampling::default() }
+        Submission { prompt: vec![1], sampling: Sampling::default(), priority: 100, tenant: 0 }
     }
 
     fn token(finish: Option<Finish>) -> TokenEvent {

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use thalweg::cli::advice::{Advice, exit_code};
-use thalweg::cli::{bench, certs, chat, demo, join, models, plan, status};
+use thalweg::cli::{bench, certs, chat, demo, join, models, plan, simulate, status};
 use thalweg::serve;
 use tracing_subscriber::EnvFilter;
 
@@ -31,6 +31,7 @@ enum Verb {
     Chat(chat::ChatArgs),
     Status(status::StatusArgs),
     Plan(plan::PlanArgs),
+    Simulate(simulate::SimulateArgs),
     Certs(certs::CertsArgs),
     Bench(bench::BenchArgs),
     Demo(demo::DemoArgs),
@@ -62,6 +63,7 @@ fn run(verb: Verb, stdout: &mut impl Write) -> Result<(), Advice> {
         Verb::Chat(args) => chat::run(&args, stdout),
         Verb::Status(args) => status::run(&args, stdout),
         Verb::Plan(args) => plan::run(&args, stdout),
+        Verb::Simulate(args) => simulate::run(&args, stdout),
         Verb::Certs(args) => certs::run(&args, stdout),
         Verb::Bench(args) => bench::run(&args, stdout),
         Verb::Demo(args) => demo::run(&args, stdout),

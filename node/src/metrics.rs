@@ -47,6 +47,12 @@ pub struct Metrics {
     pub requests_waiting: Gauge,
     /// Fraction of this host's KV memory in use, from 0 to 1.
     pub kv_cache_usage: RealGauge,
+    /// Requests that gave way here because KV ran out.
+    pub preemptions: Counter,
+    /// Tokens of requests that opened here, looked for among cached prefixes.
+    pub prefix_cache_queries: Counter,
+    /// Of these, tokens whose KV was there already.
+    pub prefix_cache_hits: Counter,
     /// Prompt tokens taken.
     pub prompt_tokens: Counter,
     /// Tokens generated.
@@ -134,6 +140,9 @@ impl Metrics {
             requests_running: Gauge::default(),
             requests_waiting: Gauge::default(),
             kv_cache_usage: RealGauge::default(),
+            preemptions: Counter::default(),
+            prefix_cache_queries: Counter::default(),
+            prefix_cache_hits: Counter::default(),
             prompt_tokens: Counter::default(),
             generation_tokens: Counter::default(),
             time_to_first_token: Histogram::new(TIME_TO_FIRST_TOKEN_S),
@@ -165,6 +174,12 @@ impl Metrics {
         to.register("vllm:num_requests_waiting", "Requests without a token yet", waiting);
         let kv = self.kv_cache_usage.clone();
         to.register("vllm:kv_cache_usage_perc", "KV memory in use, 1 is all", kv);
+        let preempted = self.preemptions.clone();
+        to.register("vllm:num_preemptions", "Requests that gave way as KV ran out", preempted);
+        let queries = self.prefix_cache_queries.clone();
+        to.register("vllm:prefix_cache_queries", "Tokens looked for in cached prefixes", queries);
+        let hits = self.prefix_cache_hits.clone();
+        to.register("vllm:prefix_cache_hits", "Tokens found in cached prefixes", hits);
         to.register("vllm:prompt_tokens", "Prompt tokens taken", self.prompt_tokens.clone());
         let generated = self.generation_tokens.clone();
         to.register("vllm:generation_tokens", "Tokens generated", generated);
@@ -225,6 +240,8 @@ mod tests {
         let text = metrics.render();
         for line in [
             r#"vllm:prompt_tokens_total{model_name="m",host="h1"} 3"#,
+            r#"vllm:num_preemptions_total{model_name="m",host="h1"} 0"#,
+            r#"vllm:prefix_cache_hits_total{model_name="m",host="h1"} 0"#,
             r#"vllm:num_requests_running{model_name="m",host="h1"} 0"#,
             r#"vllm:time_to_first_token_seconds_bucket{model_name="m",host="h1",le="0.04"} 1"#,
             r#"vllm:request_success_total{model_name="m",host="h1",finished_reason="stop"} 1"#,

@@ -7,7 +7,9 @@ use crate::Charge;
 use crate::bound::Proof;
 use crate::bound::network::NetworkProof;
 use crate::flow::{End, Flow, Hop, Limit, bottleneck};
+use crate::frontier::Candidate;
 use crate::instance::{Instance, Placement};
+use crate::sensitivity::Kept;
 
 /// Name of the gateways as the near end of a weight.
 pub const SOURCE: &str = "source";
@@ -59,6 +61,31 @@ pub struct Report {
     pub network_proof: Option<NetworkProof>,
     /// What the operator should know of.
     pub notes: Vec<String>,
+    /// For an objective other than the flow: what this placement and those beside it serve, the best
+    /// first, which is this one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub frontier: Vec<Served>,
+    /// What errors of measurement, slow links and losses leave, if that was asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sensitivity: Vec<Kept>,
+}
+
+/// What a placement serves, by estimate.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Served {
+    /// Its maximum flow, prompt and output tokens together.
+    pub flow: f64,
+    /// Output tokens per second.
+    pub tokens_per_second: f64,
+    /// Time to first token.
+    pub ttft_seconds: f64,
+    /// Time per output token.
+    pub tpot_seconds: f64,
+    /// Requests in flight: the limit to admit.
+    pub in_flight: f64,
+    /// All hosts that hold something, in dollars.
+    pub price_per_hour: f64,
 }
 
 /// How hosts are charged.
@@ -190,6 +217,8 @@ impl Report {
             proof,
             network_proof: remarks.network_proof,
             notes: remarks.notes,
+            frontier: Vec::new(),
+            sensitivity: Vec::new(),
         }
     }
 
@@ -208,6 +237,19 @@ impl Report {
 /// `(bound - flow) / bound`; zero where nothing can flow.
 pub fn gap(flow: f64, bound: f64) -> f64 {
     if bound > 0.0 { (bound - flow) / bound } else { 0.0 }
+}
+
+impl From<&Candidate> for Served {
+    fn from(it: &Candidate) -> Self {
+        Self {
+            flow: it.flow,
+            tokens_per_second: it.score.tokens_per_second,
+            ttft_seconds: it.score.ttft_seconds,
+            tpot_seconds: it.score.tpot_seconds,
+            in_flight: it.score.in_flight,
+            price_per_hour: it.score.price_per_hour,
+        }
+    }
 }
 
 impl From<Charge> for ChargeName {

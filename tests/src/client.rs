@@ -37,6 +37,18 @@ impl Client {
         answer.into_json().ok()
     }
 
+    /// The value of a counter or gauge of this host, whatever its labels.
+    pub fn metric(&self, name: &str) -> f64 {
+        let answer = self.agent.get(&format!("{}/metrics", self.base)).call();
+        let text = answer.unwrap_or_else(|error| panic!("{error}")).into_string();
+        let text = text.unwrap_or_else(|error| panic!("{error}"));
+        let value = |line: &str| {
+            let (labels, value) = line.strip_prefix(name)?.rsplit_once(' ')?;
+            labels.starts_with('{').then(|| value.parse().ok())?
+        };
+        text.lines().find_map(value).unwrap_or_else(|| panic!("no {name} in:\n{text}"))
+    }
+
     /// Posts `body`, which need not be JSON, and returns status code and answer.
     pub fn post(&self, path: &str, body: &str) -> (u16, Value) {
         let request = self.agent.post(&format!("{}{path}", self.base));

@@ -17,7 +17,7 @@ use crate::codec::{CodecError, decode, encode};
 use crate::message::{Kind, Message};
 
 /// Version of the protocol. Peers of different versions refuse each other.
-pub const PROTOCOL_VERSION: u8 = 1;
+pub const PROTOCOL_VERSION: u8 = 2;
 /// Size of a frame's prefix.
 pub const PREFIX_BYTES: usize = 16;
 /// "TW", so that a stray peer is told apart from a damaged one.
@@ -239,7 +239,12 @@ mod tests {
         vec![
             Message::Hello(hello.clone()),
             Message::HelloAck(hello),
-            Message::Heartbeat(Heartbeat { epoch: Epoch(1), kv_free_tokens: 300, requests: 2 }),
+            Message::Heartbeat(Heartbeat {
+                epoch: Epoch(1),
+                kv_free_tokens: 300,
+                requests: 2,
+                queue_us: 40_000,
+            }),
             Message::Credit(Credit { class: Class::Decode, bytes: Bytes(65_536) }),
             Message::Open(Open {
                 request,
@@ -248,6 +253,10 @@ mod tests {
                 route,
                 sampling: Sampling::default(),
                 prompt_tokens: 2,
+                arrived_us: 1 << 50,
+                priority: Open::PRIORITY_DEFAULT,
+                tenant: 5,
+                cached_tokens: 1,
             }),
             Message::Activations(Activations {
                 request,
@@ -258,6 +267,8 @@ mod tests {
                 dtype: DType::F32,
                 phase: Phase::Prefill,
                 sample: true,
+                step: 7,
+                step_frames: 3,
             }),
             Message::Token(Token {
                 request,
@@ -320,7 +331,7 @@ mod tests {
         let mut bytes = good.to_bytes();
         bytes[2] = 9;
         let error = Prefix::parse(&bytes).expect_err("version 9");
-        assert_eq!(error.to_string(), "peer speaks protocol version 9, this host speaks 1");
+        assert_eq!(error.to_string(), "peer speaks protocol version 9, this host speaks 2");
     }
 
     proptest! {

@@ -38,6 +38,15 @@ pub struct Assignment {
     pub kv_tokens: u64,
     /// Requests whose decode steps run together at most (pacing).
     pub batch_max: u32,
+    /// Groups in which the requests that decode go round, so that all stages are busy; zero takes
+    /// the number of stages.
+    pub micro_batches: u32,
+    /// Prompt tokens per step at most; at least one.
+    pub chunk_tokens: u32,
+    /// Time that a step may take, to which parts of prompts are cut, in microseconds; zero sets none.
+    pub step_us: u32,
+    /// Requests in flight through this host at most; zero leaves that to KV alone.
+    pub requests_max: u32,
 }
 
 /// An end of a hop.

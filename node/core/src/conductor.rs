@@ -24,6 +24,7 @@ use self::holding::Holding;
 use self::planning::{Members, Planning};
 use crate::machine::{Machine, Time};
 use crate::registry::Registry;
+use crate::stage::Pace;
 
 mod asking;
 mod holding;
@@ -124,8 +125,8 @@ pub enum Effect {
         epoch: Epoch,
         /// An epoch whose layers are held.
         from: Epoch,
-        /// Requests whose decode steps run together at most, by the new plan.
-        batch_max: u32,
+        /// How to compute by the new plan.
+        pace: Pace,
     },
     /// The plan is in effect: tell the gateway.
     Activate(Plan),

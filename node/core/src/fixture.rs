@@ -52,6 +52,10 @@ pub fn plan(epoch: u64, term: u64, stages: &[(HostId, u32, u32)]) -> Plan {
             layers: layers(first, end),
             kv_tokens: 1024,
             batch_max: 4,
+            chunk_tokens: 128,
+            step_us: 0,
+            requests_max: 0,
+            micro_batches: 0,
         })
         .collect();
     let ends = [(End::Source, 0)]

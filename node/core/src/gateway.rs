@@ -1,9 +1,11 @@
 //! Brings requests of this host's API through the cluster, whatever happens to its hosts.
 //!
 //! ```text
-//!  Submit --> waiting ---- a route has room ----> running ---- finish ----> (gone)
-//!                ^                                   |
-//!                +-- refused, host down, stalled ----+     attempt + 1, tokens so far kept
+//!  Submit --> queued ---- a route has room ----> running ---- finish ----> (gone)
+//!              ^  ^                                 |
+//!              |  +-- host down, prefix gone -------+     attempt + 1, tokens so far kept
+//!              +-- paused <-- refused, preempted, --+
+//!                             stalled
 //! ```
 //!
 //! The text cannot differ between attempts: a draw depends on seed and position only, and a replay
@@ -11,162 +13,62 @@
 //! tokens of a position already seen are ignored, so none is lost and none is told twice.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::time::Duration;
+use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
-use thalweg_wire::{
-    Candidate, Epoch, Finish, HostId, Open, Plan, Refusal, Refuse, Release, RequestId, Sampling,
-    Token,
-};
+use thalweg_wire::{Epoch, Plan, Release, RequestId, Token};
 
+use self::deadlines::Deadlines;
+pub use self::event::{Config, Effect, Event, Rejection};
 use self::hosts::Hosts;
-use self::request::{Arrival, Request, Running, State, Waiting};
+use self::prefixes::Prefixes;
+use self::request::{Arrival, Asked, Request, Running, State, Turn, Waiting};
+use crate::fair::FairQueue;
 use crate::machine::{Machine, Time};
 use crate::router::Router;
 
+mod admission;
+mod deadlines;
+mod event;
 mod hosts;
+mod prefixes;
+mod replay;
 mod request;
 #[cfg(test)]
 mod tests;
 
-/// Routes that may lose a request without a token in between, before it is given up. Losses of
-/// hosts do not count: they end with the hosts.
-const LOSSES_MAX: u32 = 8;
+/// Hops of a route at most on which every stage knows every token: the first and the last do.
+const KNOWING_HOPS_MAX: usize = 2;
 /// Full checks of the invariants in a release build: one every so many events.
 const CHECK_EVERY_EVENTS: u64 = 1024;
 
-/// What a gateway knows from the start.
-#[derive(Clone, Copy, Debug)]
-pub struct Config {
-    /// This host.
-    pub me: HostId,
-    /// Start of this process, in microseconds since 1970.
-    pub incarnation: u64,
-    /// Longest sequence served, in tokens.
-    pub context_tokens: u32,
-    /// Requests that may wait for a route at most; more are rejected.
-    pub waiting_max: usize,
-    /// How long a request may wait for a route.
-    pub patience: Duration,
-    /// Silence on a route after which the request is replayed. Far above the time of a long
-    /// prompt on a busy cluster: it only finds what no host noticed.
-    pub stall_after: Duration,
-    /// What rejected clients are told to wait.
-    pub retry_after: Duration,
-}
-
-/// What the machine wants to know.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub enum Event {
-    /// A client asks. Tickets grow: older requests go first, and none is used twice in the life
-    /// of the process. `max_tokens` is lowered to what the plan has room for.
-    Submit {
-        /// Names the client's stream.
-        ticket: u64,
-        /// Token ids; at least one.
-        prompt: Vec<u32>,
-        /// How to sample, checked.
-        sampling: Sampling,
-    },
-    /// The client left, or has what it needs.
-    Cancel {
-        /// Which stream.
-        ticket: u64,
-    },
-    /// A token was sampled. Requests of other gateways are ignored.
-    Token(Token),
-    /// A stage refused.
-    Refuse(Refuse),
-    /// A plan is active.
-    Plan(Plan),
-    /// A host can be given work.
-    HostUp(HostId),
-    /// A host should get no new work, but keeps what it has.
-    HostSuspect(HostId),
-    /// A host was given up.
-    HostDown(HostId),
-    /// A host told how much room it has.
-    Load {
-        /// Who.
-        host: HostId,
-        /// KV tokens it could still take.
-        kv_free_tokens: u64,
-        /// Requests it works on.
-        requests: u32,
-    },
-}
-
-/// What the machine wants done.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub enum Effect {
-    /// Open a request at its first stage.
-    SendOpen {
-        /// First stage; may be this host.
-        to: HostId,
-        /// The header.
-        open: Open,
-        /// The payload.
-        tokens: Vec<u32>,
-    },
-    /// Free a request at one stage of its route.
-    SendRelease {
-        /// The stage; may be this host.
-        to: HostId,
-        /// Which request.
-        release: Release,
-    },
-    /// Tell the client a token. After one with `finish` nothing more comes for the ticket.
-    Emit {
-        /// Which stream.
-        ticket: u64,
-        /// The token, with its log probability if one was asked for.
-        sampled: Candidate,
-        /// The most likely tokens, if asked for.
-        top: Vec<Candidate>,
-        /// Set on the last token.
-        finish: Option<Finish>,
-    },
-    /// Tell the client that there will be nothing more.
-    Reject {
-        /// Which stream.
-        ticket: u64,
-        /// Why.
-        reason: Rejection,
-    },
-}
-
-/// Why a request was not, or not fully, served.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub enum Rejection {
-    /// Too many wait already, or it waited too long.
-    Overloaded {
-        /// When to try again.
-        retry_after: Duration,
-    },
-    /// No plan is active.
-    NoPlan,
-    /// There is nothing to continue.
-    EmptyPrompt,
-    /// The prompt leaves no room for a token.
-    TooLong {
-        /// Tokens of the prompt.
-        prompt_tokens: u32,
-        /// Tokens of prompt and answer together, at most.
-        context_tokens: u32,
-    },
+/// What a gateway counted since it was created.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Counters {
+    /// Generations that went on elsewhere because a host or frames were lost.
+    pub failovers: u64,
+    /// Tokens computed again for that reason.
+    pub replayed_tokens: u64,
+    /// Requests that gave way to older ones because KV ran out, and were replayed.
+    pub preempted: u64,
 }
 
 /// The requests of one host's API.
 #[derive(Debug)]
 pub struct Gateway {
     config: Config,
-    plan: Option<Plan>,
-    router: Router,
+    plan: Option<(Plan, Router)>,
     hosts: Hosts,
+    prefixes: Prefixes,
     /// By ticket.
     requests: BTreeMap<u64, Request>,
     /// Tickets that wait for a route.
-    waiting: BTreeSet<u64>,
+    queue: FairQueue<u64>,
+    /// Tickets that pause before they wait again.
+    paused: BTreeSet<u64>,
+    /// Whether there is no route for the first of the queue until something changes.
+    blocked: bool,
+    deadlines: Deadlines,
+    counters: Counters,
     effects: VecDeque<Effect>,
     events: u64,
 }
@@ -177,10 +79,14 @@ impl Gateway {
         Self {
             config,
             plan: None,
-            router: Router::default(),
-            hosts: Hosts::new(config.me),
+            hosts: Hosts::new(config.me, &config.policy),
+            prefixes: Prefixes::default(),
             requests: BTreeMap::new(),
-            waiting: BTreeSet::new(),
+            queue: FairQueue::default(),
+            paused: BTreeSet::new(),
+            blocked: false,
+            deadlines: Deadlines::default(),
+            counters: Counters::default(),
             effects: VecDeque::new(),
             events: 0,
         }
@@ -188,99 +94,51 @@ impl Gateway {
 
     /// Requests that wait for a route.
     pub fn waiting(&self) -> usize {
-        self.waiting.len()
+        self.queue.len() + self.paused.len()
     }
 
     /// Requests on a route.
     pub fn running(&self) -> usize {
-        self.requests.len() - self.waiting.len()
+        self.requests.len() - self.waiting()
     }
 
     /// Number of the plan that new requests follow; zero before the first.
     pub fn epoch(&self) -> Epoch {
-        self.plan.as_ref().map_or(Epoch::default(), |plan| plan.epoch)
+        self.plan.as_ref().map_or(Epoch::default(), |(plan, _)| plan.epoch)
+    }
+
+    /// What was counted so far.
+    pub const fn counters(&self) -> Counters {
+        self.counters
     }
 
     /// Asserts what must hold between events.
     ///
     /// # Panics
     ///
-    /// If a request waits twice or not at all, or is on a route over a lost host.
+    /// If a request waits twice or not at all, is on a route over a lost host, or is not looked at
+    /// by its deadline.
     pub fn check(&self) {
+        let mut queued = 0;
         for (ticket, request) in &self.requests {
-            let waits = self.waiting.contains(ticket);
+            let deadline = request.deadline(&self.config);
+            let armed = request.armed_at.is_some_and(|at| at <= deadline);
+            assert!(armed, "request {ticket} would wait for ever");
             match &request.state {
-                State::Waiting(_) => assert!(waits, "request {ticket} is forgotten"),
+                State::Waiting(Waiting { turn: Turn::Queued(_), .. }) => queued += 1,
+                State::Waiting(Waiting { turn: Turn::Paused(_), .. }) => {
+                    assert!(self.paused.contains(ticket), "request {ticket} is forgotten");
+                }
                 State::Running(Running { route, .. }) => {
-                    assert!(!waits, "request {ticket} waits and runs");
                     let known = route.hops().iter().all(|hop| self.hosts.is_known(hop.host));
                     assert!(known, "request {ticket} is on a lost host");
                 }
             }
         }
-        assert!(self.waiting.iter().all(|ticket| self.requests.contains_key(ticket)));
-    }
-
-    fn submit(&mut self, now: Time, ticket: u64, prompt: Vec<u32>, sampling: Sampling) {
-        match self.fit(&prompt, sampling) {
-            Ok(sampling) => {
-                let before = self.requests.insert(ticket, Request::new(now, prompt, sampling));
-                assert!(before.is_none(), "ticket {ticket} was used twice");
-                self.waiting.insert(ticket);
-            }
-            Err(reason) => return self.effects.push_back(Effect::Reject { ticket, reason }),
-        }
-        self.dispatch(now);
-        if self.waiting.len() > self.config.waiting_max && self.waiting.contains(&ticket) {
-            self.reject(ticket);
-        }
-    }
-
-    /// Lowers `max_tokens` to what context and plan have room for, if that is anything.
-    fn fit(&self, prompt: &[u32], mut sampling: Sampling) -> Result<Sampling, Rejection> {
-        if prompt.is_empty() {
-            return Err(Rejection::EmptyPrompt);
-        }
-        let plan = self.plan.as_ref().ok_or(Rejection::NoPlan)?;
-        let room = u32::try_from(hosts::room_of(plan)).unwrap_or(u32::MAX);
-        let context_tokens = self.config.context_tokens.min(room);
-        let prompt_tokens = u32::try_from(prompt.len()).unwrap_or(u32::MAX);
-        if prompt_tokens >= context_tokens {
-            return Err(Rejection::TooLong { prompt_tokens, context_tokens });
-        }
-        sampling.max_tokens = sampling.max_tokens.min(context_tokens - prompt_tokens);
-        Ok(sampling)
-    }
-
-    /// Starts waiting requests, oldest first. One that pauses lets others pass; one for which
-    /// there is no room does not, or a long request would wait for ever behind short ones.
-    fn dispatch(&mut self, now: Time) {
-        let candidates: Vec<u64> = self.waiting.iter().copied().collect();
-        for ticket in candidates {
-            let request = self.requests.get_mut(&ticket).expect("waiting requests are at hand");
-            let need = request.kv_tokens();
-            let since = match request.state {
-                State::Waiting(Waiting { paused_until: None, since }) => since,
-                _ => continue,
-            };
-            let Some(route) = self.router.route(|host| self.hosts.has_room(host, need)) else {
-                return;
-            };
-            self.hosts.take(&route, need);
-            self.waiting.remove(&ticket);
-            let open = Open {
-                request: id(&self.config, ticket),
-                attempt: request.attempt,
-                epoch: self.plan.as_ref().expect("routes come from a plan").epoch,
-                route: route.clone(),
-                sampling: request.sampling.clone(),
-                prompt_tokens: request.prompt_tokens,
-            };
-            let to = route.first().host;
-            request.state = State::Running(Running { route, since, heard_at: now });
-            let tokens = request.tokens.clone();
-            self.effects.push_back(Effect::SendOpen { to, open, tokens });
-        }
+        assert_eq!(self.queue.len(), queued, "a request waits twice or not at all");
+        let paused = |ticket| self.requests.get(ticket).is_some_and(Request::is_paused);
+        assert!(self.paused.iter().all(paused), "a request that is not paused seems so");
+        assert_eq!(self.deadlines.len(), self.requests.len(), "a deadline of nobody");
     }
 
     fn token(&mut self, now: Time, token: Token) {
@@ -291,7 +149,8 @@ impl Gateway {
             Arrival::Known => return,
             Arrival::Gap => return self.lost(now, ticket),
         }
-        let Token { sampled, top, finish, .. } = token;
+        let Token { position, sampled, top, finish, .. } = token;
+        self.learn(now, ticket, position, finish.is_some());
         self.effects.push_back(Effect::Emit { ticket, sampled, top, finish });
         if finish.is_some() {
             self.end(ticket);
@@ -299,108 +158,74 @@ impl Gateway {
         }
     }
 
-    fn refused(&mut self, now: Time, refuse: Refuse) {
-        let Some(ticket) = self.ticket_of(refuse.request) else { return };
-        let request = self.requests.get_mut(&ticket).expect("just looked up");
-        let State::Running(Running { since, .. }) = request.state else { return };
-        if request.attempt != refuse.attempt {
+    /// Learns from a token that its route answered, and which prefixes it holds now.
+    fn learn(&mut self, now: Time, ticket: u64, position: u32, over: bool) {
+        let request = self.requests.get_mut(&ticket).expect("the caller has it");
+        let State::Running(running) = &request.state else { return };
+        let first = position == running.opened_tokens;
+        if !first && !over {
             return;
         }
-        if refuse.reason == Refusal::Gap {
-            return self.lost(now, ticket);
+        let (route, opened_at) = (Arc::clone(&running.route), running.opened_at);
+        if first && let Some((_, router)) = &mut self.plan {
+            router.answered(&route, now.saturating_sub(opened_at));
         }
-        let pause = request.next_pause();
-        self.again(now, ticket, since, Some(pause));
-    }
-
-    /// Replays a request whose frames or stage were lost on the way, a few times.
-    fn lost(&mut self, now: Time, ticket: u64) {
-        let request = self.requests.get_mut(&ticket).expect("the caller has it");
-        request.losses += 1;
-        if request.losses > LOSSES_MAX {
-            return self.reject(ticket);
+        if self.config.policy.affinity {
+            // All before the token was computed; stages in between know the tokens of the open only.
+            let everywhere = route.hops().len() <= KNOWING_HOPS_MAX;
+            let shared = if everywhere { position } else { running.opened_tokens };
+            self.prefixes.note(request.hashes(shared), &route);
         }
-        let pause = request.next_pause();
-        self.again(now, ticket, now, Some(pause));
-    }
-
-    /// Takes a request off its route, to be replayed on another with the tokens so far.
-    fn again(&mut self, now: Time, ticket: u64, since: Time, pause: Option<Duration>) {
-        self.release(ticket);
-        let request = self.requests.get_mut(&ticket).expect("the caller has it");
-        request.attempt.0 += 1;
-        let paused_until = pause.map(|pause| now + pause);
-        request.state = State::Waiting(Waiting { since, paused_until });
-        self.waiting.insert(ticket);
     }
 
     /// Frees what the stages hold of a request. Lost hosts hold nothing.
     fn release(&mut self, ticket: u64) {
         let request = &self.requests[&ticket];
-        let State::Running(Running { route, .. }) = &request.state else { return };
+        let State::Running(Running { route, counted_tokens, .. }) = &request.state else { return };
         let release = Release { request: id(&self.config, ticket), attempt: request.attempt };
         let reachable = route.hops().iter().filter(|hop| self.hosts.is_known(hop.host));
         let sends = reachable.map(|hop| Effect::SendRelease { to: hop.host, release });
         self.effects.extend(sends);
-        self.hosts.give_back(route, request.kv_tokens());
+        self.hosts.give_back(route, *counted_tokens);
+        self.blocked = false;
     }
 
     fn end(&mut self, ticket: u64) {
         self.release(ticket);
-        self.waiting.remove(&ticket);
-        self.requests.remove(&ticket);
+        self.paused.remove(&ticket);
+        let request = self.requests.remove(&ticket);
+        let mut request = request.expect("the caller has it");
+        if let State::Waiting(Waiting { turn: Turn::Queued(place), .. }) = request.state {
+            self.queue.remove(place);
+            self.blocked = false;
+        }
+        self.deadlines.disarm(ticket, &mut request);
     }
 
     fn reject(&mut self, ticket: u64) {
         self.end(ticket);
-        let reason = Rejection::Overloaded { retry_after: self.config.retry_after };
+        let reason = Rejection::Overloaded { retry_after: self.config.policy.retry_after };
         self.effects.push_back(Effect::Reject { ticket, reason });
-    }
-
-    fn host_down(&mut self, now: Time, host: HostId) {
-        self.hosts.lost(host);
-        let on_route = |request: &Request| match &request.state {
-            State::Running(running) => running.route.index_of(host).is_some(),
-            State::Waiting(_) => false,
-        };
-        let hit: Vec<u64> =
-            self.requests.iter().filter(|(_, it)| on_route(it)).map(|(&it, _)| it).collect();
-        for ticket in hit {
-            self.again(now, ticket, now, None);
-        }
-        self.dispatch(now);
     }
 
     fn take_plan(&mut self, now: Time, plan: Plan) {
         if plan.epoch <= self.epoch() {
             return;
         }
-        self.router = Router::new(&plan);
-        self.plan = Some(plan);
-        self.hosts.forget_room();
+        self.hosts.plan(&plan);
+        self.prefixes.clear();
+        let router = Router::new(&plan, &self.config.policy);
+        self.plan = Some((plan, router));
         self.room_freed(now);
     }
 
     /// Tries everything that waits: what it was refused for may be over.
     fn room_freed(&mut self, now: Time) {
-        for ticket in &self.waiting {
-            let request = self.requests.get_mut(ticket).expect("waiting requests are at hand");
-            request.unpause();
+        for ticket in std::mem::take(&mut self.paused) {
+            self.unpause(ticket);
         }
+        self.blocked = false;
         self.dispatch(now);
-    }
-
-    fn timed_out(&mut self, now: Time, ticket: u64) {
-        let Config { patience, stall_after, .. } = self.config;
-        let request = self.requests.get_mut(&ticket).expect("the caller has it");
-        match &request.state {
-            State::Waiting(it) if it.since + patience <= now => self.reject(ticket),
-            State::Waiting(it) if it.paused_until.is_some_and(|until| until <= now) => {
-                request.unpause();
-            }
-            State::Running(it) if it.heard_at + stall_after <= now => self.lost(now, ticket),
-            _ => {}
-        }
     }
 
     /// The ticket of a request, if it is one of this process that is not over.
@@ -429,8 +254,8 @@ impl Machine for Gateway {
 
     fn handle(&mut self, now: Time, event: Event) {
         match event {
-            Event::Submit { ticket, prompt, sampling } => {
-                self.submit(now, ticket, prompt, sampling);
+            Event::Submit { ticket, prompt, sampling, priority, tenant } => {
+                self.submit(now, ticket, Asked { prompt, sampling, priority, tenant });
             }
             Event::Cancel { ticket } => {
                 if self.requests.contains_key(&ticket) {
@@ -443,14 +268,19 @@ impl Machine for Gateway {
             Event::Plan(plan) => self.take_plan(now, plan),
             Event::HostUp(host) => {
                 self.hosts.trust(host);
+                if let Some((plan, _)) = &self.plan {
+                    self.hosts.plan_of(host, plan);
+                }
+                self.blocked = false;
                 self.dispatch(now);
             }
             // A host that stalls may miss its own heartbeats; whoever can say so is alive.
             Event::HostSuspect(host) | Event::HostDown(host) if host == self.config.me => {}
             Event::HostSuspect(host) => self.hosts.suspect(host),
             Event::HostDown(host) => self.host_down(now, host),
-            Event::Load { host, kv_free_tokens, .. } => {
-                self.hosts.told(host, kv_free_tokens);
+            Event::Load { host, kv_free_tokens, requests, queue_us } => {
+                self.hosts.told(host, kv_free_tokens, requests, queue_us);
+                self.blocked = false;
                 self.dispatch(now);
             }
         }
@@ -458,14 +288,7 @@ impl Machine for Gateway {
     }
 
     fn handle_timeout(&mut self, now: Time) {
-        let deadline = |it: &Request| it.deadline(&self.config);
-        let due: Vec<u64> = self
-            .requests
-            .iter()
-            .filter(|(_, it)| deadline(it) <= now)
-            .map(|(&ticket, _)| ticket)
-            .collect();
-        for ticket in due {
+        for ticket in self.deadlines.due(now) {
             self.timed_out(now, ticket);
         }
         self.dispatch(now);
@@ -477,6 +300,6 @@ impl Machine for Gateway {
     }
 
     fn next_timeout(&self) -> Option<Time> {
-        self.requests.values().map(|it| it.deadline(&self.config)).min()
+        self.deadlines.next()
     }
 }

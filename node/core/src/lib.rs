@@ -19,12 +19,14 @@
 
 pub mod conductor;
 pub mod credit;
+pub mod fair;
 #[cfg(test)]
 mod fixture;
 pub mod gateway;
 pub mod kv;
 pub mod liveness;
 pub mod machine;
+pub mod policy;
 pub mod registry;
 pub mod router;
 pub mod stage;

@@ -23,7 +23,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let start = Instant::now();
     let source = ModelSource::open(Path::new(&path))?;
     let layers = LayerRange::new(0, u32::try_from(source.config().layers)?)?;
-    let blocks = u32::try_from(REQUESTS_MAX * (CONTEXT / BLOCK_TOKENS + 1) + 1)?;
+    let columns = REQUESTS_MAX * (CONTEXT / BLOCK_TOKENS + 1) + 1;
+    let blocks = u32::try_from(columns)? * layers.count();
     let options =
         LoadOptions { embed: true, head: true, kv_blocks: blocks, threads, on_progress: &|_| {} };
     let mut shard = Shard::load(&source, layers, options)?;
@@ -49,13 +50,14 @@ fn fastest(
     tokens: usize,
     context: usize,
 ) -> Result<Duration, Box<dyn Error>> {
-    let blocks_each = (context + tokens).div_ceil(BLOCK_TOKENS);
+    let layers = shard.layers();
+    let blocks_each = (context + tokens).div_ceil(BLOCK_TOKENS) * layers.count() as usize;
     let table: Vec<u32> = (0..u32::try_from(blocks_each * requests)?).collect();
     let (ids, history) = (vec![5; tokens], [5]);
     let sampling = Sampling { temperature: 0.0, ..Sampling::default() };
     let want = Want::Sample { sampling: &sampling, history: &history, prompt_tokens: 1 };
-    let (layers, first_position) = (shard.layers(), u32::try_from(context)?);
-    let item = |blocks| Item { blocks, layers, first_position, input: Input::Tokens(&ids), want };
+    let (input, first_position) = (Input::Tokens(&ids), u32::try_from(context)?);
+    let item = |blocks| Item { blocks, copies: &[], layers, first_position, input, want };
     let items: Vec<Item> = table.chunks(blocks_each).map(item).collect();
     let mut best = Duration::MAX;
     for _ in 0..RUNS {

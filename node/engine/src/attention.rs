@@ -12,7 +12,7 @@
 use std::ops::Range;
 
 use crate::exp::exp;
-use crate::kv::{BLOCK_TOKENS, LANES, LayerCache};
+use crate::kv::{BLOCK_TOKENS, Cache, LANES, LayerTable};
 use crate::simd::{Kernel, dispatch};
 use crate::tile::{TILE_ROWS, Tile};
 use crate::workers::Workers;
@@ -31,8 +31,8 @@ pub(crate) struct View {
 /// Consecutive rows of a batch that belong to one request.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Span<'a> {
-    /// Blocks of the request, in order of position.
-    pub(crate) blocks: &'a [u32],
+    /// Blocks of the request in the layer that attends.
+    pub(crate) table: LayerTable<'a>,
     /// Position of the first row.
     pub(crate) first_position: usize,
     /// Number of rows.
@@ -44,7 +44,7 @@ pub(crate) struct Span<'a> {
 pub(crate) fn attend(
     queries: &[f32],
     spans: &[Span<'_>],
-    cache: &LayerCache,
+    cache: &Cache,
     view: View,
     workers: &Workers,
 ) -> Vec<f32> {
@@ -88,7 +88,7 @@ struct Task<'a> {
     pairs: usize,
 }
 
-fn tasks<'a>(spans: &[Span<'a>], cache: &LayerCache, view: View) -> Vec<Task<'a>> {
+fn tasks<'a>(spans: &[Span<'a>], cache: &Cache, view: View) -> Vec<Task<'a>> {
     let mut tasks = Vec::new();
     let mut first_row = 0;
     for &span in spans {
@@ -106,7 +106,7 @@ fn tasks<'a>(spans: &[Span<'a>], cache: &LayerCache, view: View) -> Vec<Task<'a>
 
 impl Task<'_> {
     /// Where the query of a pair is in the batch.
-    fn query(&self, pair: usize, view: View, cache: &LayerCache) -> Range<usize> {
+    fn query(&self, pair: usize, view: View, cache: &Cache) -> Range<usize> {
         let group = view.heads / cache.kv_heads();
         let (row, head) = ((self.first_pair + pair) / group, (self.first_pair + pair) % group);
         let index = (self.first_row + row) * view.heads + self.kv_head * group + head;
@@ -114,7 +114,7 @@ impl Task<'_> {
     }
 
     /// The positions a pair sees.
-    fn seen(&self, pair: usize, view: View, cache: &LayerCache) -> Range<usize> {
+    fn seen(&self, pair: usize, view: View, cache: &Cache) -> Range<usize> {
         let group = view.heads / cache.kv_heads();
         let end = self.span.first_position + (self.first_pair + pair) / group + 1;
         view.window.map_or(0, |it| end.saturating_sub(it))..end
@@ -125,7 +125,7 @@ impl Task<'_> {
 struct Attention<'a> {
     queries: &'a [f32],
     tasks: &'a [Task<'a>],
-    cache: &'a LayerCache,
+    cache: &'a Cache,
     view: View,
     task_lines: usize,
     out: &'a mut [[f32; LANES]],
@@ -142,14 +142,14 @@ impl Kernel for Attention<'_> {
             scores.reset(seen(0).start, seen(task.pairs - 1).end, task.pairs);
             let query = |pair| &self.queries[task.query(pair, self.view, self.cache)];
             let queries = Tile::new(task.pairs, query);
-            for (block, out) in scores.blocks(task.span.blocks) {
+            for (block, out) in scores.blocks(task.span.table) {
                 let keys = self.cache.keys(block, task.kv_head);
                 queries.multiply::<LANES, FMA, WIDE>(keys.iter(), out);
             }
             for pair in 0..task.pairs {
                 scores.weigh::<FMA>(pair, seen(pair), self.view.scale);
             }
-            for (block, weights) in scores.weights(task.span.blocks) {
+            for (block, weights) in scores.weights(task.span.table) {
                 let values = self.cache.values(block, task.kv_head).chunks_exact(BLOCK_TOKENS);
                 for (out, values) in out.chunks_exact_mut(TILE_ROWS).zip(values) {
                     weights.multiply::<LANES, FMA, WIDE>(values.iter(), &mut out[..task.pairs]);
@@ -181,9 +181,11 @@ impl Scores {
 
     /// Each block that is seen, with its lines.
     #[inline(always)]
-    fn blocks(&mut self, table: &[u32]) -> impl Iterator<Item = (u32, &mut [[f32; LANES]])> {
-        let table = table[self.first_block..].iter().copied();
-        table.zip(self.lines.chunks_exact_mut(self.pairs))
+    fn blocks(
+        &mut self,
+        table: LayerTable<'_>,
+    ) -> impl Iterator<Item = (u32, &mut [[f32; LANES]])> {
+        table.from(self.first_block).zip(self.lines.chunks_exact_mut(self.pairs))
     }
 
     /// Turns the scores of a pair into weights that add up to one, and to zero where it sees nothing.
@@ -228,9 +230,9 @@ impl Scores {
     /// Each block that is seen, with the weights of its tokens. Slots past the last token seen are
     /// left out: what another request left there may not be a number.
     #[inline(always)]
-    fn weights(&self, table: &[u32]) -> impl Iterator<Item = (u32, Tile)> {
+    fn weights(&self, table: LayerTable<'_>) -> impl Iterator<Item = (u32, Tile)> {
         let lines = self.lines.chunks_exact(self.pairs);
-        table[self.first_block..].iter().zip(lines).enumerate().map(|(index, (&block, lines))| {
+        table.from(self.first_block).zip(lines).enumerate().map(|(index, (block, lines))| {
             let base = (self.first_block + index) * BLOCK_TOKENS;
             let tokens = BLOCK_TOKENS.min(self.end - base);
             (block, Tile::new(self.pairs, |pair| &lines[pair][..tokens]))
@@ -262,7 +264,10 @@ fn tree_sum(mut lanes: [f32; LANES]) -> f32 {
 
 #[cfg(test)]
 mod tests {
+    use thalweg_wire::LayerRange;
+
     use super::*;
+    use crate::kv::Table;
 
     const KV_HEADS: usize = 2;
     const SIZE: usize = 24;
@@ -273,18 +278,23 @@ mod tests {
         (0..count).map(|_| random.f32() * 4.0 - 2.0).collect()
     }
 
+    /// The table of a request that runs one layer.
+    fn table(blocks: &[u32]) -> LayerTable<'_> {
+        Table { blocks, layers: LayerRange::new(0, 1).expect("not empty") }.layer(0)
+    }
+
     /// Keys and values of 60 tokens, and a cache that holds them in `blocks`. Other slots hold NaN.
-    fn cached(blocks: &[u32]) -> (Vec<Vec<f32>>, Vec<Vec<f32>>, LayerCache) {
+    fn cached(blocks: &[u32]) -> (Vec<Vec<f32>>, Vec<Vec<f32>>, Cache) {
         let width = KV_HEADS * SIZE;
         let rows = |seed| values(60 * width, seed).chunks(width).map(<[f32]>::to_vec).collect();
         let (keys, values): (Vec<Vec<f32>>, Vec<Vec<f32>>) = (rows(1), rows(2));
-        let mut cache = LayerCache::new(8, KV_HEADS, SIZE);
+        let mut cache = Cache::new(8, KV_HEADS, SIZE);
         for position in 0..8 * BLOCK_TOKENS {
             let nan = vec![f32::NAN; width];
-            cache.write(&[0, 1, 2, 3, 4, 5, 6, 7], position, &nan, &nan);
+            cache.write(table(&[0, 1, 2, 3, 4, 5, 6, 7]), position, &nan, &nan);
         }
         for (position, (key, value)) in keys.iter().zip(&values).enumerate() {
-            cache.write(blocks, position, key, value);
+            cache.write(table(blocks), position, key, value);
         }
         (keys, values, cache)
     }
@@ -320,7 +330,7 @@ mod tests {
         let (keys, values_, cache) = cached(&blocks);
         for (first_position, count) in [(0, 1), (0, 60), (15, 2), (40, 11), (59, 1)] {
             let queries = values(count * VIEW.heads * SIZE, 3);
-            let span = Span { blocks: &blocks, first_position, count };
+            let span = Span { table: table(&blocks), first_position, count };
             for window in [None, Some(1), Some(10), Some(100)] {
                 let view = View { window, ..VIEW };
                 let found = attend(&queries, &[span], &cache, view, &workers);
@@ -344,7 +354,8 @@ mod tests {
         let ((.., cache), (.., moved)) = (cached(&here), cached(&there));
         let width = VIEW.heads * SIZE;
         let queries = values(13 * width, 4);
-        let span = |blocks, first_position, count| Span { blocks, first_position, count };
+        let span =
+            |blocks, first_position, count| Span { table: table(blocks), first_position, count };
         let view = View { window: Some(20), ..VIEW };
         let both = [span(&here, 3, 1), span(&here, 30, 12)];
         let together = attend(&queries, &both, &cache, view, &workers);

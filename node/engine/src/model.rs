@@ -5,7 +5,7 @@ mod llama;
 mod pass;
 mod weights;
 
-pub(crate) use pass::Pass;
+pub(crate) use pass::{Part, Pass};
 pub use weights::LoadError;
 pub(crate) use weights::Weights;
 

@@ -54,21 +54,22 @@ pub fn profile(shard: &mut Shard, budget: Duration) -> Result<Profile, ProfileEr
     let sustained = budget * 2 / 5;
     let share = (budget - sustained) / u32::try_from(points).expect("few points");
     let mut bench = Bench::new(shard, share);
-    let needed = blocks_for(PREFILL_TOKENS[0]);
-    if bench.blocks < needed {
-        return Err(ProfileError::Blocks { blocks: bench.blocks, needed });
+    let needed = columns_for(PREFILL_TOKENS[0]);
+    if bench.columns < needed {
+        let needed = needed * bench.layers.count();
+        return Err(ProfileError::Blocks { blocks: bench.shard.kv_blocks(), needed });
     }
     // The first step brings weights and code into reach; its time says nothing.
     bench.run(1, PREFILL_TOKENS[0])?;
     let mut profile = Profile::default();
     for tokens in PREFILL_TOKENS {
-        if blocks_for(tokens) <= bench.blocks {
+        if columns_for(tokens) <= bench.columns {
             let seconds = bench.seconds_per_layer(1, tokens)?;
             profile.prefill.push(CurvePoint { tokens, seconds });
         }
     }
     for tokens in DECODE_REQUESTS {
-        if tokens <= bench.blocks {
+        if tokens <= bench.columns {
             let seconds = bench.seconds_per_layer(tokens, 1)?;
             profile.decode.push(CurvePoint { tokens, seconds });
         }
@@ -96,7 +97,7 @@ fn slowdown(marks: &[Instant]) -> f64 {
     best.filter(|&it| it.is_finite() && it >= SLOWDOWN_MIN).unwrap_or(1.0)
 }
 
-fn blocks_for(tokens: u32) -> u32 {
+fn columns_for(tokens: u32) -> u32 {
     tokens.div_ceil(BLOCK_TOKENS as u32)
 }
 
@@ -104,7 +105,8 @@ fn blocks_for(tokens: u32) -> u32 {
 struct Bench<'a> {
     shard: &'a mut Shard,
     layers: LayerRange,
-    blocks: u32,
+    /// Runs of 16 tokens of these layers that the cache has room for.
+    columns: u32,
     /// Time for one point.
     share: Duration,
     /// Fastest run of norm and head for one token.
@@ -118,8 +120,8 @@ impl<'a> Bench<'a> {
         let first = if held.count() > 1 { held.first().max(1) } else { held.first() };
         let end = held.end().min(first + LAYERS_MAX);
         let layers = LayerRange::new(first, end).expect("first is below the end of what is held");
-        let blocks = shard.kv_blocks();
-        Self { shard, layers, blocks, share, head: None }
+        let columns = shard.kv_blocks() / layers.count();
+        Self { shard, layers, columns, share, head: None }
     }
 
     fn seconds_per_layer(&mut self, requests: u32, tokens: u32) -> Result<f64, ProfileError> {
@@ -155,10 +157,11 @@ impl<'a> Bench<'a> {
         let rows = vec![0.01; tokens as usize * hidden];
         let ids = vec![0; tokens as usize];
         let input = if self.layers.first() == 0 { Input::Tokens(&ids) } else { Input::Rows(&rows) };
-        let table: Vec<u32> = (0..self.blocks).collect();
-        let per_request = blocks_for(tokens) as usize;
+        let table: Vec<u32> = (0..self.columns * self.layers.count()).collect();
+        let per_request = (columns_for(tokens) * self.layers.count()) as usize;
         let item = |blocks| Item {
             blocks,
+            copies: &[],
             layers: self.layers,
             first_position: 0,
             input,

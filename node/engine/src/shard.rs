@@ -14,10 +14,9 @@ use std::sync::Arc;
 
 use thalweg_wire::LayerRange;
 
-use crate::attention::Span;
 use crate::config::ModelConfig;
-use crate::kv::LayerCache;
-use crate::model::{Layer, LoadError, Pass, Weights, embed};
+use crate::kv::{Cache, Table};
+use crate::model::{Layer, LoadError, Part, Pass, Weights, embed};
 use crate::ops::{Linear, RmsNorm, rows, values};
 use crate::sampler::{Sampled, sample};
 use crate::source::ModelSource;
@@ -31,7 +30,8 @@ pub struct LoadOptions<'a> {
     pub embed: bool,
     /// Whether to hold final norm and head; needed to sample.
     pub head: bool,
-    /// Blocks of tokens the cache has in each layer. They cost memory from their first use on.
+    /// Blocks of the cache, each of 16 tokens of one layer. They cost memory from their first use
+    /// on.
     pub kv_blocks: u32,
     /// Threads to compute with; with one, a step runs on the thread that calls it.
     pub threads: usize,
@@ -63,7 +63,7 @@ struct Parts {
     kv_blocks: u32,
     embedding: Option<Arc<Linear>>,
     layers: Vec<Layer>,
-    cache: Vec<LayerCache>,
+    cache: Cache,
     head: Option<Head>,
 }
 
@@ -110,10 +110,7 @@ impl Shard {
             if options.head { Some(Head::load(&weights, embedding.as_ref())?) } else { None };
         head.iter().for_each(|_| progress());
         let blocks = options.kv_blocks as usize;
-        let cache = layers
-            .iter()
-            .map(|_| LayerCache::new(blocks, config.kv_heads, config.head_dim))
-            .collect();
+        let cache = Cache::new(blocks, config.kv_heads, config.head_dim);
         let kv_blocks = options.kv_blocks;
         Ok(Self {
             workers,
@@ -121,7 +118,8 @@ impl Shard {
         })
     }
 
-    /// Computes one step. Rows of different items do not influence each other.
+    /// Computes one step: makes the copies of all items, in order, then computes them. Rows of
+    /// different items do not influence each other.
     ///
     /// # Errors
     ///
@@ -131,6 +129,9 @@ impl Shard {
         let limits = self.parts.limits();
         items.iter().enumerate().try_for_each(|(index, item)| limits.check(index, item))?;
         let (workers, parts) = (&self.workers, &mut self.parts);
+        for &(from, to) in items.iter().flat_map(|it| it.copies) {
+            parts.cache.copy(from, to);
+        }
         workers.enter(|| {
             let rows = parts.run(items, workers);
             parts.answer(items, rows, workers)
@@ -158,7 +159,7 @@ impl Shard {
         &self.parts.config
     }
 
-    /// Blocks of tokens in the cache of each layer.
+    /// Blocks of the cache, each of 16 tokens of one layer.
     pub fn kv_blocks(&self) -> u32 {
         self.parts.kv_blocks
     }
@@ -182,8 +183,8 @@ impl Parts {
             let taken: Vec<_> =
                 active.iter().map(|&index| std::mem::take(&mut all[index])).collect();
             let sizes: Vec<_> = taken.iter().map(Vec::len).collect();
-            let spans: Vec<_> = active.iter().map(|&it| self.span(&items[it])).collect();
-            let mut left = &self.run_segment(segment, taken.concat(), &spans, workers)[..];
+            let parts: Vec<_> = active.iter().map(|&it| self.part(&items[it])).collect();
+            let mut left = &self.run_segment(segment, taken.concat(), &parts, workers)[..];
             for (&index, size) in active.iter().zip(sizes) {
                 let (own, rest) = left.split_at(size);
                 all[index] = own.to_vec();
@@ -198,11 +199,11 @@ impl Parts {
         &mut self,
         segment: LayerRange,
         activations: Vec<f32>,
-        spans: &[Span<'_>],
+        parts: &[Part<'_>],
         workers: &Workers,
     ) -> Vec<f32> {
         let first = self.range.first() as usize;
-        let mut pass = Pass::new(&self.config, workers, &mut self.cache, first, spans);
+        let mut pass = Pass::new(&self.config, workers, &mut self.cache, parts);
         let mut x = rows(activations, self.config.hidden);
         for layer in segment.first() as usize..segment.end() as usize {
             x = self.layers[layer - first].forward(x, &mut pass);
@@ -253,9 +254,9 @@ impl Parts {
         }
     }
 
-    fn span<'a>(&self, item: &Item<'a>) -> Span<'a> {
-        Span {
-            blocks: item.blocks,
+    fn part<'a>(&self, item: &Item<'a>) -> Part<'a> {
+        Part {
+            table: Table { blocks: item.blocks, layers: item.layers },
             first_position: item.first_position as usize,
             count: item.count(self.config.hidden),
         }

@@ -7,9 +7,12 @@ use crate::kv::BLOCK_TOKENS;
 /// One request's part of a step: consecutive tokens through some layers of the shard.
 #[derive(Clone, Copy, Debug)]
 pub struct Item<'a> {
-    /// Blocks of the request, in order of position; they must reach past the item's last token.
-    /// Positions before `first_position` must have been computed into them.
+    /// Blocks of the request: one for each of `layers`, then those of the next 16 tokens; they must
+    /// reach past the item's last token. Positions before `first_position` must have been computed
+    /// into them.
     pub blocks: &'a [u32],
+    /// Blocks to copy before the step is computed: from the first to the second of each pair.
+    pub copies: &'a [(u32, u32)],
     /// Layers to run: a part of those the shard holds.
     pub layers: LayerRange,
     /// Position of the first token.
@@ -172,12 +175,14 @@ impl Limits {
             return Err(StepError::NoHead { item });
         }
         self.check_input(item, it)?;
-        let (end, room) = (it.end(self.hidden), it.blocks.len() * BLOCK_TOKENS);
+        let columns = it.blocks.len() / asked.count() as usize;
+        let (end, room) = (it.end(self.hidden), columns * BLOCK_TOKENS);
         if end > room {
             return Err(StepError::ShortTable { item, end, room });
         }
-        match it.blocks.iter().find(|&&block| block >= self.blocks) {
-            Some(&block) => Err(StepError::UnknownBlock { item, block, blocks: self.blocks }),
+        let copied = it.copies.iter().flat_map(|&(from, to)| [from, to]);
+        match it.blocks.iter().copied().chain(copied).find(|&block| block >= self.blocks) {
+            Some(block) => Err(StepError::UnknownBlock { item, block, blocks: self.blocks }),
             None => Ok(()),
         }
     }
@@ -233,14 +238,14 @@ mod tests {
         },
         hidden: 8,
         vocab: 100,
-        blocks: 3,
+        blocks: 9,
         embeds: true,
         head_after: None,
     };
 
     fn item<'a>(first: u32, end: u32, input: Input<'a>, blocks: &'a [u32]) -> Item<'a> {
         let layers = LayerRange::new(first, end).expect("not empty");
-        Item { blocks, layers, first_position: 15, input, want: Want::Rows }
+        Item { blocks, copies: &[], layers, first_position: 15, input, want: Want::Rows }
     }
 
     #[track_caller]
@@ -252,7 +257,8 @@ mod tests {
     #[test]
     fn refusals_name_what_is_wrong() {
         let (tokens, rows) = (Input::Tokens(&[1, 99]), Input::Rows(&[0.0; 16]));
-        check(&item(0, 4, tokens, &[0, 2]), "");
+        let two = &[0, 1, 2, 3, 4, 5, 6, 8];
+        check(&item(0, 4, tokens, two), "");
         check(&item(2, 3, rows, &[0, 2]), "");
         check(&item(2, 5, rows, &[0, 2]), "item 0 asks for layers 2..5, the shard holds 0..4");
         check(&item(0, 4, rows, &[0, 2]), "item 0 enters at layer 0 with the wrong kind of input");
@@ -272,12 +278,17 @@ mod tests {
             &item(0, 4, Input::Tokens(&[100]), &[0]),
             "item 0 has token 100, the vocabulary has 100",
         );
-        check(&item(0, 4, tokens, &[0]), "item 0 ends at position 17, its blocks at 16");
-        check(&item(0, 4, tokens, &[0, 3]), "item 0 names block 3, the shard has 3");
+        check(&item(0, 4, tokens, &two[..7]), "item 0 ends at position 17, its blocks at 16");
+        check(&item(2, 3, rows, &[0, 9]), "item 0 names block 9, the shard has 9");
+        let copies = &[(1, 2), (3, 10)];
+        check(
+            &Item { copies, ..item(2, 3, rows, &[0, 2]) },
+            "item 0 names block 10, the shard has 9",
+        );
         let sampling = Sampling::default();
         let want = Want::Sample { sampling: &sampling, history: &[], prompt_tokens: 0 };
         check(
-            &Item { want, ..item(0, 4, tokens, &[0, 2]) },
+            &Item { want, ..item(0, 4, tokens, two) },
             "item 0 wants a token, which only the last layer and the head can give",
         );
     }

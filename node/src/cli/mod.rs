@@ -9,4 +9,5 @@ pub mod demo;
 pub mod join;
 pub mod models;
 pub mod plan;
+pub mod simulate;
 pub mod status;

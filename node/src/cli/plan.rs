@@ -2,10 +2,12 @@
 
 mod compare;
 mod explain;
+mod frontier;
 mod infeasible;
 mod interrupt;
 mod print;
 mod search;
+mod survive;
 mod verify;
 
 use std::fs;
@@ -15,9 +17,10 @@ use std::time::{Duration, Instant};
 
 use clap::{Args, Subcommand, ValueEnum};
 use thalweg_planner::cluster::{Choice, ClusterError, Resolved, parse};
+use thalweg_planner::frontier::{Objective, Targets};
 use thalweg_planner::instance::{Instance, Placement};
-use thalweg_planner::report::{Loss, Remarks, Report};
-use thalweg_planner::{Charge, bound, flow, place, survive, svg};
+use thalweg_planner::report::{Loss, Remarks, Report, Served};
+use thalweg_planner::{Charge, bound, flow, place, svg};
 
 use super::advice::Advice;
 use interrupt::Interrupt;
@@ -25,6 +28,9 @@ use search::{Effort, Searched};
 
 /// Longest search that can be asked for, in seconds: a week.
 const SECONDS_MAX: f64 = 604_800.0;
+
+/// Longest target for a latency, in seconds.
+const TARGET_SECONDS_MAX: f64 = 1e6;
 
 /// Plan where a model's layers go, and prove how good the plan is
 #[derive(Clone, Debug, Args)]
@@ -52,17 +58,26 @@ struct MakeArgs {
     #[command(flatten)]
     problem: ProblemArgs,
 
-    /// How the layers are placed; `thalweg plan compare` tries every method
+    /// How the layers are placed for flow; `thalweg plan compare` tries every method
     #[arg(long, default_value = search::DEFAULT)]
     method: String,
 
-    /// What the plan is to be good at
-    #[arg(long, value_enum, default_value_t = Objective::Throughput)]
-    objective: Objective,
+    /// Plan for what is served, by estimate, in place of flow, and show all candidates
+    #[arg(long, value_enum, conflicts_with_all = ["method", "survive"])]
+    objective: Option<ObjectiveArg>,
 
-    /// Least share of the flow that is left after the loss of any one host
-    #[arg(long, value_name = "ALPHA", value_parser = share)]
-    survive: Option<f64>,
+    /// Time to the first token at most, for goodput, if not the file's own
+    #[arg(long, value_name = "SECONDS", value_parser = target, requires = "objective")]
+    ttft_seconds: Option<f64>,
+
+    /// Time per output token at most, for goodput, if not the file's own
+    #[arg(long, value_name = "SECONDS", value_parser = target, requires = "objective")]
+    tpot_seconds: Option<f64>,
+
+    /// Least share of the flow that is left after the loss of any one host; several, with commas
+    /// between, make a table
+    #[arg(long, value_name = "ALPHA", value_parser = share, value_delimiter = ',')]
+    survive: Vec<f64>,
 
     /// Say what limits the plan, layer by layer and region by region
     #[arg(long)]
@@ -111,11 +126,26 @@ struct ProblemArgs {
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
-enum Objective {
+enum ObjectiveArg {
+    /// Output tokens per second
     Throughput,
+    /// Time per output token
     Latency,
+    /// Output tokens per second within the targets for TTFT and TPOT
     Goodput,
+    /// Dollars per output token
     Cost,
+}
+
+impl From<ObjectiveArg> for Objective {
+    fn from(it: ObjectiveArg) -> Self {
+        match it {
+            ObjectiveArg::Throughput => Self::Throughput,
+            ObjectiveArg::Latency => Self::Latency,
+            ObjectiveArg::Goodput => Self::Goodput,
+            ObjectiveArg::Cost => Self::Cost,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -157,36 +187,52 @@ pub fn run(args: &PlanArgs, stdout: &mut impl Write) -> Result<(), Advice> {
 }
 
 fn make(file: &Path, args: &MakeArgs, stdout: &mut impl Write) -> Result<(), Advice> {
-    if args.objective != Objective::Throughput {
-        return Err(Advice::plain("only the objective `throughput` is there yet")
-            .hint("Leave `--objective` out."));
-    }
     let resolved = resolve(file, &args.problem)?;
-    let interrupt = Interrupt::watched();
-    let planned = plan(&args.problem, file, &resolved, &args.method, args.survive, &interrupt)?;
-    if let Some(path) = &args.svg {
-        fs::write(path, svg::draw(&planned.report, &resolved.instance)).map_err(|error| {
-            Advice::new(format!("cannot write the picture to {}", path.display()), error)
-        })?;
+    if args.survive.len() > 1 {
+        return survive::table(file, &resolved, args, stdout);
     }
-    let mut text = String::new();
-    if args.json {
-        text = serde_json::to_string_pretty(&planned.report)
-            .map_err(|error| Advice::new("cannot write the plan as JSON", error))?;
-        text.push('\n');
+    let interrupt = Interrupt::watched();
+    let wish = match args.objective {
+        Some(objective) => Wish::Serve(Targets {
+            mix: resolved.mix,
+            objective: objective.into(),
+            ttft_seconds: args.ttft_seconds.or(resolved.demand.ttft_seconds),
+            tpot_seconds: args.tpot_seconds.or(resolved.demand.tpot_seconds),
+        }),
+        None => Wish::Flow { method: &args.method, survive: args.survive.first().copied() },
+    };
+    let mut planned = plan(&args.problem, file, &resolved, &wish, &interrupt)?;
+    if args.sensitivity {
+        let Planned { instance, placement, report } = &mut planned;
+        report.sensitivity = explain::disturbed(instance, placement, args.problem.seed, &interrupt);
+    }
+    let text = if args.json {
+        let json = serde_json::to_string_pretty(&planned.report);
+        json.map_err(|error| Advice::new("cannot write the plan as JSON", error))? + "\n"
     } else {
-        text.push_str(&print::plan(&resolved, &planned.report));
-        if args.explain {
-            text.push_str(&explain::plan(&planned.instance, &planned.placement, &planned.report));
-        }
+        words(&resolved, &planned, args)
+    };
+    stdout.write_all(text.as_bytes()).map_err(unwritten)?;
+    let Some(path) = &args.svg else { return Ok(()) };
+    fs::write(path, svg::draw(&planned.report, &resolved.instance)).map_err(|error| {
+        Advice::new(format!("cannot write the picture to {}", path.display()), error)
+    })
+}
+
+/// A plan as text, with all that was asked for.
+fn words(resolved: &Resolved, planned: &Planned, args: &MakeArgs) -> String {
+    let Planned { report, instance, placement } = planned;
+    let mut text = print::plan(resolved, report);
+    if !report.frontier.is_empty() {
+        text.push_str(&frontier::table(report));
+    }
+    if args.explain {
+        text.push_str(&explain::plan(instance, placement, report));
     }
     if args.sensitivity {
-        let Planned { instance, placement, .. } = &planned;
-        let table = explain::sensitivity(instance, placement, args.problem.seed, &interrupt);
-        // Beside JSON the table would not be the one object that is asked for.
-        if args.json { eprint!("{table}") } else { text.push_str(&table) }
+        text.push_str(&explain::sensitivity(report));
     }
-    stdout.write_all(text.as_bytes()).map_err(|error| Advice::new("cannot write the plan", error))
+    text
 }
 
 fn resolve(file: &Path, args: &ProblemArgs) -> Result<Resolved, Advice> {
@@ -206,22 +252,59 @@ fn read_cluster(file: &Path, choice: &Choice) -> Result<Resolved, Advice> {
     parse(&text).map_err(refused)?.resolve(choice).map_err(refused)
 }
 
-/// Searches with one method, and says what the placement found is worth.
+/// What a plan is to be good at.
+enum Wish<'a> {
+    /// Flow, by one method, with a share of it left after any loss.
+    Flow { method: &'a str, survive: Option<f64> },
+    /// What is served, by estimate.
+    Serve(Targets),
+}
+
+/// Searches, and says what the placement found is worth.
 fn plan(
     args: &ProblemArgs,
     file: &Path,
     resolved: &Resolved,
-    method: &str,
-    survive: Option<f64>,
+    wish: &Wish<'_>,
     interrupt: &Interrupt,
 ) -> Result<Planned, Advice> {
     let started = Instant::now();
-    let whole = &resolved.instance;
     infeasible::refuse(resolved)?;
-    let seconds = args.seconds.unwrap_or_else(|| search::budget(whole));
+    let seconds = args.seconds.unwrap_or_else(|| search::budget(&resolved.instance));
     let (seed, threads) = (args.seed, args.threads);
-    let effort = Effort { seed, threads, deadline: started + seconds, survive };
-    let Searched { found, bound: own } = search::run(resolved, method, &effort, interrupt)?;
+    let mut effort = Effort { seed, threads, deadline: started + seconds, survive: None };
+    match wish {
+        Wish::Flow { method, survive } => {
+            effort.survive = *survive;
+            let searched = search::run(resolved, method, &effort, interrupt)?;
+            let mut planned = weigh(args, file, resolved, searched, method, started);
+            if let Some(alpha) = survive {
+                planned.report.notes.push(survive::limit(&resolved.instance, *alpha));
+            }
+            Ok(planned)
+        }
+        Wish::Serve(targets) => {
+            frontier::refuse(resolved, targets)?;
+            let (searched, best) = frontier::search(resolved, targets, &effort, interrupt)?;
+            let mut planned = weigh(args, file, resolved, searched, frontier::METHOD, started);
+            let notes = frontier::notes(&resolved.instance, targets, &best[0]);
+            planned.report.notes.extend(notes);
+            planned.report.frontier = best.iter().map(Served::from).collect();
+            Ok(planned)
+        }
+    }
+}
+
+/// Says what a placement is worth, with the proof.
+fn weigh(
+    args: &ProblemArgs,
+    file: &Path,
+    resolved: &Resolved,
+    Searched { found, bound: own }: Searched,
+    method: &str,
+    started: Instant,
+) -> Planned {
+    let whole = &resolved.instance;
     let instance = match &found.pipelines {
         Some(pipelines) => place::pipelines::confined(whole, pipelines),
         None => whole.clone(),
@@ -245,14 +328,14 @@ fn plan(
         model: resolved.model_name.clone(),
         flow_other_charge: flow::maximum(&instance, &found.placement, other).value,
         seconds: started.elapsed().as_secs_f64(),
-        seed,
+        seed: args.seed,
         worst_loss: worst_loss(&instance, &found.placement),
         network_proof,
         notes: resolved.notes.clone(),
     };
     let mut report = Report::new(&instance, &found.placement, &flow, proof, remarks);
     report.seconds = started.elapsed().as_secs_f64();
-    Ok(Planned { report, instance, placement: found.placement })
+    Planned { report, instance, placement: found.placement }
 }
 
 /// The file's name without its ending.
@@ -261,7 +344,7 @@ fn cluster_name(file: &Path) -> String {
 }
 
 fn worst_loss(instance: &Instance, placement: &Placement) -> Option<Loss> {
-    let worst = survive::worst_loss(instance, placement)?;
+    let worst = thalweg_planner::survive::worst_loss(instance, placement)?;
     let host = instance.hosts[worst.host].name.clone();
     Some(Loss { host, flow_kept: worst.flow_kept, share: worst.share })
 }
@@ -278,6 +361,13 @@ fn seconds(text: &str) -> Result<Duration, String> {
 fn share(text: &str) -> Result<f64, String> {
     let share: f64 = text.parse().map_err(|_error| format!("`{text}` is no number"))?;
     if (0.0..=1.0).contains(&share) { Ok(share) } else { Err("give 0 to 1".to_owned()) }
+}
+
+fn target(text: &str) -> Result<f64, String> {
+    let seconds: f64 = text.parse().map_err(|_error| format!("`{text}` is no number"))?;
+    let sound = seconds > 0.0 && seconds <= TARGET_SECONDS_MAX;
+    let refused = || format!("give more than 0 and at most {TARGET_SECONDS_MAX} seconds");
+    if sound { Ok(seconds) } else { Err(refused()) }
 }
 
 /// A failure to write to standard output.

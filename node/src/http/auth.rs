@@ -6,17 +6,35 @@ use axum::extract::{Request, State};
 use axum::http::header;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use sha2::{Digest, Sha256};
 
 use super::error::ApiError;
 
 /// The keys that open the API. Without any, it is open to whoever reaches it.
 #[derive(Clone, Default)]
-pub struct ApiKeys(Vec<String>);
+pub struct ApiKeys(Vec<(String, Tenant)>);
+
+/// Who asks: the same for all who have the same key, zero where there are no keys. Hosts tell each
+/// other tenants and not keys, and no key can be found from its tenant.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) struct Tenant(pub u64);
+
+impl Tenant {
+    fn of(key: &str) -> Self {
+        let digest = Sha256::digest(key.as_bytes());
+        Self(digest.iter().take(8).fold(0, |sum, &byte| sum << 8 | u64::from(byte)))
+    }
+}
 
 impl ApiKeys {
     /// Creates the set of accepted keys; empty ones are left out, since everybody knows them.
     pub fn new(keys: impl IntoIterator<Item = String>) -> Self {
-        Self(keys.into_iter().filter(|key| !key.is_empty()).collect())
+        let keys = keys.into_iter().filter(|key| !key.is_empty());
+        let with_tenant = |key: String| {
+            let tenant = Tenant::of(&key);
+            (key, tenant)
+        };
+        Self(keys.map(with_tenant).collect())
     }
 
     /// Whether every request passes.
@@ -24,10 +42,12 @@ impl ApiKeys {
         self.0.is_empty()
     }
 
-    /// Whether `given` is one of the keys. Takes as long for a nearly right key as for a wrong one
+    /// Whose key `given` is, if it is one. Takes as long for a nearly right key as for a wrong one
     /// of the same length.
-    pub fn accept(&self, given: &str) -> bool {
-        self.0.iter().fold(false, |found, key| found | same(key.as_bytes(), given.as_bytes()))
+    pub(super) fn accept(&self, given: &str) -> Option<Tenant> {
+        self.0.iter().fold(None, |found, (key, tenant)| {
+            if same(key.as_bytes(), given.as_bytes()) { Some(*tenant) } else { found }
+        })
     }
 }
 
@@ -43,13 +63,20 @@ fn same(a: &[u8], b: &[u8]) -> bool {
     a.len() == b.len() && black_box(difference) == 0
 }
 
-/// Refuses requests without a valid key.
-pub(super) async fn require(State(keys): State<ApiKeys>, request: Request, next: Next) -> Response {
+/// Refuses requests without a valid key; tells the others' tenant to what follows.
+pub(super) async fn require(
+    State(keys): State<ApiKeys>,
+    mut request: Request,
+    next: Next,
+) -> Response {
     let given = request.headers().get(header::AUTHORIZATION).and_then(|it| it.to_str().ok());
-    if keys.is_open() || given.and_then(bearer).is_some_and(|key| keys.accept(key)) {
-        return next.run(request).await;
-    }
-    ApiError::Key.into_response()
+    let tenant = match keys.is_open() {
+        true => Some(Tenant::default()),
+        false => given.and_then(bearer).and_then(|key| keys.accept(key)),
+    };
+    let Some(tenant) = tenant else { return ApiError::Key.into_response() };
+    request.extensions_mut().insert(tenant);
+    next.run(request).await
 }
 
 fn bearer(authorization: &str) -> Option<&str> {
@@ -65,11 +92,18 @@ mod tests {
     fn only_whole_keys_open() {
         let keys = ApiKeys::new(["abc".to_owned(), "defg".to_owned(), String::new()]);
         for key in ["abc", "defg"] {
-            assert!(keys.accept(key), "{key} refused");
+            assert_eq!(keys.accept(key), Some(Tenant::of(key)), "{key} refused");
         }
         for key in ["", "ab", "abcd", "abd", "def"] {
-            assert!(!keys.accept(key), "{key} accepted");
+            assert_eq!(keys.accept(key), None, "{key} accepted");
         }
+    }
+
+    #[test]
+    fn tenants_are_told_apart_and_stay() {
+        assert_ne!(Tenant::of("abc"), Tenant::of("abd"));
+        // The first bytes of SHA-256, as FIPS 180-4 gives it for "abc".
+        assert_eq!(Tenant::of("abc"), Tenant(0xba78_16bf_8f01_cfea));
     }
 
     #[test]

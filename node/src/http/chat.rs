@@ -8,6 +8,7 @@ use axum::response::Response;
 use serde_json::{Value, json};
 
 use super::answer::{self, Answer, Shape, usage_json};
+use super::auth::Tenant;
 use super::body::Body;
 use super::choice::{Likely, Piece, TokenLogprob, reason};
 use super::choices::{Ask, Choices, Usage};
@@ -20,6 +21,7 @@ use super::{Api, Head};
 pub(super) async fn chat(
     State(api): State<Arc<Api>>,
     Extension(name): Extension<RequestName>,
+    Extension(tenant): Extension<Tenant>,
     Body(request): Body<ChatRequest>,
 ) -> Result<Response, ApiError> {
     request.check()?;
@@ -31,6 +33,7 @@ pub(super) async fn chat(
         param: "messages",
         logprobs: request.logprobs(),
         max_tokens: request.max_tokens(),
+        tenant,
     };
     let choices = Choices::start(&api, &request.options, ask)?;
     let shape = ChatShape {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use thalweg_wire::Sampling;
 
 use super::Api;
+use super::auth::Tenant;
 use super::choice::{Admission, Choice, Piece, Wishes};
 use super::cut::{Cut, Keep};
 use super::error::ApiError;
@@ -36,6 +37,8 @@ pub(super) struct Ask {
     pub logprobs: Option<u8>,
     /// Tokens to generate at most; `None` for as many as the context has room for.
     pub max_tokens: Option<u32>,
+    /// Who asks.
+    pub tenant: Tenant,
 }
 
 /// Tokens read and generated.
@@ -66,6 +69,7 @@ impl Choices {
             Some(true) => Keep::Include,
             _ => Keep::Drop,
         };
+        let priority = options.priority()?;
         let seed = options.seed.map_or_else(random_seed, |seed| Ok(seed.bits()))?;
         let mut choices = Vec::new();
         for (prompt, at) in ask.prompts.iter().zip(0u32..) {
@@ -75,7 +79,9 @@ impl Choices {
                 sampling.seed = derived_seed(seed, nth);
                 let cut = Cut::new(stops.clone(), keep);
                 let wishes = Wishes { index: at * n + nth, cut, logprobs: ask.logprobs };
-                choices.push(start_one(api, prompt.clone(), sampling, wishes)?);
+                let (prompt, tenant) = (prompt.clone(), ask.tenant.0);
+                let submission = Submission { prompt, sampling, priority, tenant };
+                choices.push(start_one(api, submission, wishes)?);
             }
         }
         let prompt_tokens = ask.prompts.iter().map(|prompt| prompt.len() as u64).sum();
@@ -144,14 +150,9 @@ impl Choices {
     }
 }
 
-fn start_one(
-    api: &Api,
-    prompt: Vec<u32>,
-    sampling: Sampling,
-    wishes: Wishes,
-) -> Result<Choice, ApiError> {
-    let prompt_tokens = prompt.len();
-    let generation = api.gateway.submit(Submission { prompt, sampling }).map_err(ApiError::Busy)?;
+fn start_one(api: &Api, submission: Submission, wishes: Wishes) -> Result<Choice, ApiError> {
+    let prompt_tokens = submission.prompt.len();
+    let generation = api.gateway.submit(submission).map_err(ApiError::Busy)?;
     let meter = Meter::start(Arc::clone(&api.metrics), prompt_tokens);
     Ok(Choice::new(generation, Arc::clone(&api.text), wishes, meter))
 }

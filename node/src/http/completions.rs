@@ -8,6 +8,7 @@ use axum::response::Response;
 use serde_json::{Map, Value, json};
 
 use super::answer::{self, Answer, Shape, usage_json};
+use super::auth::Tenant;
 use super::body::Body;
 use super::choice::{Likely, Piece, TokenLogprob, reason};
 use super::choices::{Ask, Choices, Usage};
@@ -23,6 +24,7 @@ const MAX_TOKENS_DEFAULT: u32 = 16;
 pub(super) async fn completions(
     State(api): State<Arc<Api>>,
     Extension(name): Extension<RequestName>,
+    Extension(tenant): Extension<Tenant>,
     Body(request): Body<CompletionRequest>,
 ) -> Result<Response, ApiError> {
     request.check()?;
@@ -45,7 +47,7 @@ pub(super) async fn completions(
         })
         .await?;
     let max_tokens = Some(options.max_tokens.unwrap_or(MAX_TOKENS_DEFAULT));
-    let ask = Ask { prompts, param: "prompt", logprobs, max_tokens };
+    let ask = Ask { prompts, param: "prompt", logprobs, max_tokens, tenant };
     let choices = Choices::start(&api, &options, ask)?;
     let shape = CompletionShape {
         head: Head::new(&api, format!("cmpl-{}", name.0), model),

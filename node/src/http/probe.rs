@@ -3,7 +3,7 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use thalweg_wire::Sampling;
+use thalweg_wire::{Open, Sampling};
 
 use super::Api;
 use crate::generate::{Submission, TokenEvent};
@@ -48,7 +48,8 @@ impl Probe {
 async fn one_token(api: &Api) -> Finding {
     let prompt = api.text.encode("ready", true).map_err(|error| error.to_string())?;
     let sampling = Sampling { temperature: 0.0, max_tokens: 1, ..Sampling::default() };
-    let submission = Submission { prompt, sampling };
+    let priority = Open::PRIORITY_DEFAULT;
+    let submission = Submission { prompt, sampling, priority, tenant: 0 };
     let mut generation = api.gateway.submit(submission).map_err(|error| error.to_string())?;
     match generation.next().await {
         Some(TokenEvent::Token { .. }) => Ok(()),

@@ -3,6 +3,7 @@
 
 use serde::Deserialize;
 use serde_json::Value;
+use thalweg_wire::Open;
 
 use super::error::ApiError;
 use super::text::ChatTurn;
@@ -62,6 +63,7 @@ pub(super) struct Options {
     pub stop_token_ids: Option<Vec<u32>>,
     pub include_stop_str_in_output: Option<bool>,
     pub ignore_eos: Option<bool>,
+    pub priority: Option<i64>,
     pub logit_bias: Option<serde_json::Map<String, Value>>,
 }
 
@@ -214,6 +216,22 @@ impl Options {
         Ok(())
     }
 
+    /// How important the request is: as in vLLM, lower goes first and zero is usual.
+    ///
+    /// # Errors
+    ///
+    /// If hosts have no number for it.
+    pub(super) fn priority(&self) -> Result<u8, ApiError> {
+        let asked = self.priority.unwrap_or(0);
+        let usual = i64::from(Open::PRIORITY_DEFAULT);
+        let ours = usual.checked_sub(asked).and_then(|it| u8::try_from(it).ok());
+        ours.ok_or_else(|| {
+            let (least, most) = (usual - i64::from(u8::MAX), usual);
+            let message = format!("`priority` is {asked}, but must be between {least} and {most}.");
+            ApiError::invalid("priority", message)
+        })
+    }
+
     /// Answers per prompt.
     pub(super) fn choices_per_prompt(&self) -> u32 {
         self.n.unwrap_or(1)
@@ -308,6 +326,13 @@ mod tests {
         assert!(request.check().is_ok());
         assert_eq!(request.options.choices_per_prompt(), 1);
         assert_eq!(request.options.temperature, None);
+    }
+
+    #[test]
+    fn priorities_are_turned_round_and_have_limits() {
+        let of = |priority| Options { priority, ..Options::default() }.priority().ok();
+        assert_eq!([None, Some(0), Some(-5), Some(100)].map(of), [100, 100, 105, 0].map(Some));
+        assert_eq!([Some(101), Some(-156), Some(i64::MIN)].map(of), [None; 3]);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use thalweg_core::conductor::{self, Conductor};
 use thalweg_core::gateway::{self, Gateway};
 use thalweg_core::liveness::Liveness;
 use thalweg_core::machine::Machine;
+use thalweg_core::policy::Pack;
 use thalweg_core::stage::{self, Stage, StepOutput};
 use thalweg_engine::Output;
 use thalweg_wire::DType;
@@ -22,17 +23,11 @@ use super::stage::{StageWorld, Tensor};
 use crate::host::{Clock, Deliver, Entrust, Host, Perform, post};
 use crate::journal::Journal;
 
-/// Requests waiting for a route at most, per gateway.
-const WAITING_REQUESTS_MAX: usize = 512;
-/// How long a request may wait for a route.
-const PATIENCE: Duration = Duration::from_secs(60);
 /// Silence on a route after which a request is replayed.
 const STALL: Duration = Duration::from_secs(60);
 /// Silence of a request after which a stage frees it. Above [`STALL`], so that the gateway, which
 /// knows more, acts first.
 const IDLE: Duration = Duration::from_secs(180);
-/// What rejected clients are told to wait.
-const RETRY_AFTER: Duration = Duration::from_secs(2);
 /// How long the set of hosts must not have changed before a plan is made.
 const SETTLE: Duration = Duration::from_millis(300);
 /// How long the first plan waits for expected hosts and measured links, at most.
@@ -52,7 +47,8 @@ pub(super) fn start(node: &Node) -> Addr<ConductorHost> {
     });
     let (busy, calm) = (Arbiter::new(), Arbiter::new());
     let journal = &node.journal;
-    let world = StageWorld::new(Arc::clone(&node.network), compute.clone(), Arc::clone(&node.load));
+    let (network, load) = (Arc::clone(&node.network), Arc::clone(&node.load));
+    let world = StageWorld::new(network, compute.clone(), load, Arc::clone(&node.metrics));
     let stage = spawn(&busy, "stage", Stage::new(stage_config(node)), world, clock, journal);
     let (network, board) = (Arc::clone(&node.network), Arc::clone(&node.board));
     let world = GatewayWorld::new(network, board, Arc::clone(&node.metrics));
@@ -114,6 +110,7 @@ fn stage_config(node: &Node) -> stage::Config {
         hidden: node.shape.hidden,
         dtype: DType::F32,
         idle_after: IDLE,
+        policy: Pack::THALWEG.stage,
     }
 }
 
@@ -122,10 +119,8 @@ fn gateway_config(node: &Node) -> gateway::Config {
         me: node.me,
         incarnation: node.incarnation,
         context_tokens: node.shape.context_tokens,
-        waiting_max: WAITING_REQUESTS_MAX,
-        patience: PATIENCE,
         stall_after: STALL,
-        retry_after: RETRY_AFTER,
+        policy: Pack::THALWEG.gateway,
     }
 }
 

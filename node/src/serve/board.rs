@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use thalweg_core::registry::Registry;
-use thalweg_wire::{End, Epoch, Heartbeat, HostId, ModelShape, Route};
+use thalweg_wire::{End, Epoch, Heartbeat, HostId, ModelShape, Profile, Route};
 
 use crate::consensus::Leadership;
 use crate::http::{
@@ -116,6 +116,13 @@ impl Board {
             let used = 1.0 - kv_free_tokens as f64 / kv_tokens as f64;
             metrics.kv_cache_usage.set(used.clamp(0.0, 1.0));
         });
+    }
+
+    /// What a host measured of itself; nothing if the cluster does not know it.
+    pub fn profile(&self, host: HostId) -> Profile {
+        self.look(|state| {
+            state.registry.hosts().get(&host).map(|it| it.profile.clone()).unwrap_or_default()
+        })
     }
 
     /// What a host is called; its id if the cluster does not know it.

@@ -50,6 +50,8 @@ impl Rows {
 pub struct Work {
     /// What the stage asks for.
     pub item: StepItem,
+    /// Blocks to copy first: from, to.
+    pub copies: Vec<(u32, u32)>,
     /// The rows, if the item starts from rows.
     pub rows: Option<Vec<f32>>,
 }
@@ -110,6 +112,8 @@ fn run(jobs: &mpsc::Receiver<Job>, metrics: &Metrics, done: impl Fn(StepResult))
             Job::Step(work) => {
                 let started = Instant::now();
                 let result = step(&mut shards, &work);
+                // The stage changes what the items share once it hears that the step is over.
+                drop(work);
                 metrics.shard_busy.inc_by(started.elapsed().as_secs_f64());
                 metrics.shard_steps.inc();
                 done(result);
@@ -145,5 +149,6 @@ fn item(work: &Work) -> Item<'_> {
             thalweg_engine::Want::Sample { sampling, history, prompt_tokens: *prompt_tokens }
         }
     };
-    Item { blocks, layers: *layers, first_position: *first_position, input, want }
+    let (layers, first_position, copies) = (*layers, *first_position, &work.copies[..]);
+    Item { blocks, copies, layers, first_position, input, want }
 }

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
 use thalweg_core::conductor::{Conductor, Effect, Event, PlanTask};
+use thalweg_core::kv::BLOCK_TOKENS;
 use thalweg_core::{gateway, stage};
 use thalweg_engine::{LoadOptions, ModelSource, Shard};
 use thalweg_wire::{Assignment, Command, Epoch};
@@ -15,9 +16,6 @@ use super::network::Network;
 use super::planning;
 use crate::consensus::Consensus;
 use crate::host::{Deliver, Perform, post};
-
-/// Tokens of one KV block.
-const BLOCK_TOKENS: u64 = 16;
 
 /// What loading needs besides the assignment.
 #[derive(Clone, Debug)]
@@ -99,8 +97,8 @@ impl Perform<Conductor> for ConductorWorld {
             Effect::Propose(command) => self.propose(command),
             Effect::StartPlan(task) => self.plan(task),
             Effect::Load { epoch, assignment, layers } => self.load(epoch, assignment, layers),
-            Effect::Keep { epoch, from, batch_max } => {
-                post(&actors.stage, Deliver(stage::Event::Kept { epoch, from, batch_max }));
+            Effect::Keep { epoch, from, pace } => {
+                post(&actors.stage, Deliver(stage::Event::Kept { epoch, from, pace }));
             }
             Effect::Activate(plan) => {
                 tracing::info!(epoch = %plan.epoch, flow = plan.flow, "plan is in effect");
@@ -132,7 +130,9 @@ fn load(
     let held = assignment.layers;
     let first = held.first() == 0;
     let last = held.end() == layers;
-    let kv_blocks = u32::try_from(assignment.kv_tokens / BLOCK_TOKENS).unwrap_or(u32::MAX);
+    let columns = assignment.kv_tokens / u64::from(BLOCK_TOKENS);
+    let kv_blocks = columns.saturating_mul(u64::from(held.count()));
+    let kv_blocks = u32::try_from(kv_blocks).unwrap_or(u32::MAX);
     tracing::info!(%epoch, layers = %held, kv_blocks, "loading");
     let options = LoadOptions {
         embed: first,
@@ -146,9 +146,9 @@ fn load(
     board.loaded();
     match shard {
         Ok(shard) => {
-            let batch_max = assignment.batch_max;
-            let loaded = stage::Loaded { epoch, layers: held, kv_blocks, batch_max, first, last };
-            (shard, loaded)
+            let (pace, profile) = (stage::Pace::from(&assignment), board.profile(assignment.host));
+            let layers = held;
+            (shard, stage::Loaded { epoch, layers, kv_blocks, pace, profile, first, last })
         }
         Err(error) => {
             // Without its layers the plan can never be ready; the cluster plans around a dead host.

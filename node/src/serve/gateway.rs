@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use thalweg_core::gateway::{self, Effect, Gateway};
+use thalweg_core::gateway::{self, Counters, Effect, Gateway};
 use thalweg_wire::{Frame, Message};
 use tokio::sync::mpsc;
 
@@ -29,13 +29,15 @@ pub struct GatewayWorld {
     network: Arc<Network>,
     board: Arc<Board>,
     metrics: Arc<Metrics>,
+    /// What of the machine's counts the metrics have.
+    counted: Counters,
     streams: HashMap<u64, mpsc::Sender<TokenEvent>>,
 }
 
 impl GatewayWorld {
     /// Creates the world of a gateway without streams.
     pub fn new(network: Arc<Network>, board: Arc<Board>, metrics: Arc<Metrics>) -> Self {
-        Self { network, board, metrics, streams: HashMap::new() }
+        Self { network, board, metrics, counted: Counters::default(), streams: HashMap::new() }
     }
 
     /// Tells a stream. A closed one belongs to a client that left; its cancel is on the way.
@@ -59,10 +61,6 @@ impl Perform<Gateway> for GatewayWorld {
         match effect {
             Effect::SendOpen { to, open, tokens } => {
                 self.board.routed(&open.route);
-                if tokens.len() > open.prompt_tokens as usize {
-                    self.metrics.failovers.inc();
-                    self.metrics.replayed_tokens.inc_by(tokens.len() as u64);
-                }
                 self.network.send(to, open_frame(open, &tokens));
             }
             Effect::SendRelease { to, release } => {
@@ -81,7 +79,13 @@ impl Perform<Gateway> for GatewayWorld {
         }
     }
 
-    fn settled(&mut self, _machine: &Gateway) {
+    fn settled(&mut self, machine: &Gateway) {
+        let (before, now) = (self.counted, machine.counters());
+        if now != before {
+            self.metrics.failovers.inc_by(now.failovers - before.failovers);
+            self.metrics.replayed_tokens.inc_by(now.replayed_tokens - before.replayed_tokens);
+            self.counted = now;
+        }
         self.streams.retain(|_, events| !events.is_closed());
     }
 }

@@ -84,6 +84,7 @@ pub async fn beat(pulse: Pulse) {
             epoch: board.epoch(),
             kv_free_tokens: load.kv_free_tokens.load(Ordering::Relaxed),
             requests: load.requests.load(Ordering::Relaxed),
+            queue_us: load.queue_us.load(Ordering::Relaxed),
         };
         let frame = Frame::bare(Message::Heartbeat(beat));
         network.send(me, frame.clone());

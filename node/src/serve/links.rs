@@ -94,9 +94,9 @@ pub(super) fn gateway(network: &Arc<Network>) -> GatewayHandle {
         let gateway = &network.actors().ok_or(Full)?.gateway;
         match command {
             GatewayCommand::Submit { ticket, submission, events } => {
-                let Submission { prompt, sampling } = submission;
+                let Submission { prompt, sampling, priority, tenant } = submission;
                 gateway.try_send(Entrust(Stream { ticket, events })).map_err(|_| Full)?;
-                let submit = gateway::Event::Submit { ticket, prompt, sampling };
+                let submit = gateway::Event::Submit { ticket, prompt, sampling, priority, tenant };
                 gateway.try_send(Deliver(submit)).map_err(|_| Full)
             }
             GatewayCommand::Cancel { ticket } => {

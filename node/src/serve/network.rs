@@ -146,6 +146,7 @@ impl Network {
                     host: from,
                     kv_free_tokens: beat.kv_free_tokens,
                     requests: beat.requests,
+                    queue_us: beat.queue_us,
                 };
                 post(&actors.gateway, Deliver(load));
             }

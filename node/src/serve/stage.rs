@@ -4,12 +4,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use thalweg_core::stage::{Effect, Stage, StepInput, StepItem, TensorId};
+use thalweg_core::stage::{Counters, Effect, Stage, StepInput, StepItem, TensorId};
 use thalweg_wire::{Frame, Message};
 
 use super::compute::{Compute, Job, Rows, Work};
 use super::network::Network;
 use crate::host::{Keep, Perform};
+use crate::metrics::Metrics;
 use crate::transport::Hold;
 
 /// Rows behind a handle.
@@ -31,6 +32,8 @@ pub struct Load {
     pub kv_free_tokens: AtomicU64,
     /// Requests worked on.
     pub requests: AtomicU32,
+    /// Time until new rows would be computed, in microseconds.
+    pub queue_us: AtomicU64,
 }
 
 /// Where the stage's effects happen.
@@ -39,13 +42,22 @@ pub struct StageWorld {
     network: Arc<Network>,
     compute: Compute,
     load: Arc<Load>,
+    metrics: Arc<Metrics>,
+    /// What of the machine's counts the metrics have.
+    counted: Counters,
     tensors: HashMap<TensorId, Tensor>,
 }
 
 impl StageWorld {
     /// Creates the world of a stage that computes on `compute`.
-    pub fn new(network: Arc<Network>, compute: Compute, load: Arc<Load>) -> Self {
-        Self { network, compute, load, tensors: HashMap::new() }
+    pub fn new(
+        network: Arc<Network>,
+        compute: Compute,
+        load: Arc<Load>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        let (counted, tensors) = (Counters::default(), HashMap::new());
+        Self { network, compute, load, metrics, counted, tensors }
     }
 
     fn work(&mut self, item: StepItem) -> Work {
@@ -53,7 +65,8 @@ impl StageWorld {
             StepInput::Tokens(_) => None,
             StepInput::Tensor(id) => self.tensors.remove(id).map(|it| it.rows.into_values()),
         };
-        Work { item, rows }
+        let copies = item.copies.iter().map(|it| (it.from, it.to)).collect();
+        Work { item, copies, rows }
     }
 }
 
@@ -96,6 +109,15 @@ impl Perform<Stage> for StageWorld {
         self.load.kv_free_tokens.store(stage.kv_free_tokens(), Ordering::Relaxed);
         let requests = u32::try_from(stage.requests()).unwrap_or(u32::MAX);
         self.load.requests.store(requests, Ordering::Relaxed);
+        self.load.queue_us.store(stage.queue_us(), Ordering::Relaxed);
+        let (before, now) = (self.counted, stage.counters());
+        if now != before {
+            self.metrics.preemptions.inc_by(now.preemptions - before.preemptions);
+            let queried = now.prefix_queried_tokens - before.prefix_queried_tokens;
+            self.metrics.prefix_cache_queries.inc_by(queried);
+            self.metrics.prefix_cache_hits.inc_by(now.prefix_hit_tokens - before.prefix_hit_tokens);
+            self.counted = now;
+        }
     }
 }
 

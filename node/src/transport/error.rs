@@ -299,7 +299,7 @@ mod tests {
         let error = LinkError::Frame(FrameError::Version { found: 9 });
         assert_eq!(
             error.text(),
-            "peer sent bytes that are no frame: peer speaks protocol version 9, this host speaks 1",
+            "peer sent bytes that are no frame: peer speaks protocol version 9, this host speaks 2",
         );
     }
 }

@@ -137,7 +137,8 @@ fn measured(profile: &ProfileEntry, model: &Model, usual: f64, memory: f64) -> S
         // Between 0 and the layers of the model: nothing is cut off.
         by_count((1..=layers_max as u32).map(of), model.layers)
     });
-    let seconds = |curve: &[(f64, f64)]| curve.iter().map(|&(x, ms)| (x, ms / 1000.0)).collect();
+    // Multiplied and not divided: with the artifact's own rounding its rates follow to the last digit.
+    let seconds = |curve: &[(f64, f64)]| curve.iter().map(|&(x, ms)| (x, ms * 0.001)).collect();
     let mut decode_requests_max =
         by_count(profile.decode_requests_max.iter().copied(), model.layers);
     match profile.decode_requests_max.last() {

@@ -4,17 +4,20 @@
 //! So placements of much flow stand beside such with fewer and deeper stages and such that leave
 //! machines out, each at some loads; those that another beats in every respect are dropped.
 
+mod climb;
 mod estimate;
 #[cfg(test)]
 mod tests;
 
-use std::str::FromStr;
+use std::ops::ControlFlow;
 
 use crate::cluster::Mix;
 use crate::flow;
-use crate::instance::{Instance, Placement};
+use crate::instance::{Class, Instance, Placement, Rates};
 use crate::method::{Progress, Watch};
+use crate::place::blocks;
 use crate::survive;
+pub use climb::improve;
 use estimate::Loop;
 
 /// What the operator wants most.
@@ -29,25 +32,6 @@ pub enum Objective {
     Goodput,
     /// Dollars per output token.
     Cost,
-}
-
-/// A word that names no objective.
-#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-#[error("`{0}` is not an objective: throughput, latency, goodput or cost")]
-pub struct ObjectiveError(String);
-
-impl FromStr for Objective {
-    type Err = ObjectiveError;
-
-    fn from_str(word: &str) -> Result<Self, Self::Err> {
-        match word {
-            "throughput" => Ok(Self::Throughput),
-            "latency" => Ok(Self::Latency),
-            "goodput" => Ok(Self::Goodput),
-            "cost" => Ok(Self::Cost),
-            _ => Err(ObjectiveError(word.into())),
-        }
-    }
 }
 
 /// What is served, and how fast it is to be.
@@ -104,36 +88,34 @@ const MOVES_PER_HOST: u64 = 60_000;
 /// Moves of each of these searches at most.
 const MOVES_MAX: u64 = 4_000_000;
 
-/// Finds candidates, the best for the objective first. Empty if nothing has a flow, or if curves
-/// are not known and there is no `judge`, which scores a placement in place of the estimate.
-///
-/// `watch` is told of every placement searched for.
-pub fn candidates(
+/// Runs of the search over blocks of regions for each placement, where links bind.
+const RUNS_MAX: u32 = 6;
+
+/// Layers of a deep stage, at least.
+const COUNT_DEEP: u32 = 3;
+
+/// Judges placements, and keeps those that no other beats in every respect, the best for the
+/// objective first. Each is scored by the closed-loop estimate under several loads, or by a `judge`
+/// in its place. Empty if nothing has a flow, if nothing keeps the targets of goodput, or if curves
+/// are not known and there is no judge.
+pub fn rank(
     instance: &Instance,
     targets: &Targets,
-    seed: u64,
+    placements: &[Placement],
     mut judge: Option<&mut dyn FnMut(&Placement) -> Score>,
-    watch: &mut Watch<'_>,
 ) -> Vec<Candidate> {
-    let mut all: Vec<Candidate> = Vec::new();
-    for (count, placement) in placements(instance, seed, watch).into_iter().enumerate() {
-        let flow = flow::value(instance, &placement);
-        let scores: Vec<Score> = match &mut judge {
-            Some(judge) => vec![judge(&placement)],
-            None => estimates(instance, &placement, targets),
-        };
-        let made = |score| Candidate { placement: placement.clone(), flow, score };
-        all.extend(scores.into_iter().map(made));
-        let progress = Progress { flow, bound: f64::INFINITY, moves: count as u64 };
-        if watch(progress).is_break() {
-            break;
-        }
-    }
     let mut best: Vec<Candidate> = Vec::new();
-    for it in all {
-        if !best.iter().any(|other| beats(&other.score, &it.score)) {
-            best.retain(|other| !beats(&it.score, &other.score));
-            best.push(it);
+    for placement in placements {
+        let flow = flow::value(instance, placement);
+        let scores: Vec<Score> = match &mut judge {
+            Some(judge) => vec![judge(placement)],
+            None => estimates(instance, placement, targets),
+        };
+        for score in scores {
+            if !best.iter().any(|other| beats(&other.score, &score)) {
+                best.retain(|other| !beats(&score, &other.score));
+                best.push(Candidate { placement: placement.clone(), flow, score });
+            }
         }
     }
     best.sort_by(|a, b| worth(targets, &b.score).total_cmp(&worth(targets, &a.score)));
@@ -144,11 +126,11 @@ pub fn candidates(
 /// those that keep the targets. Empty if curves are not known.
 pub fn estimates(instance: &Instance, placement: &Placement, targets: &Targets) -> Vec<Score> {
     let Some(closed) = Loop::new(instance, placement, targets.mix) else { return Vec::new() };
-    let (ttft, tpot) = match targets.objective {
-        Objective::Goodput => (targets.ttft_seconds, targets.tpot_seconds),
-        _ => (None, None),
-    };
-    LOADS.iter().filter_map(|&share| closed.score(share, ttft, tpot)).collect()
+    let goodput = targets.objective == Objective::Goodput;
+    let wanted = |it: &Score| !goodput || targets.keeps(it);
+    let most = if goodput { closed.most_with(wanted) } else { Some(closed.most()) };
+    let rates = LOADS.iter().filter_map(|share| most.map(|it| it * share));
+    rates.filter_map(|rate| closed.at(rate)).filter(wanted).collect()
 }
 
 /// A cheap subset of the hosts of `placement` that still has a flow of `flow` tokens/s: hosts are
@@ -169,30 +151,23 @@ pub fn cheapest(instance: &Instance, placement: &Placement, flow: f64) -> Placem
 }
 
 /// Placements that might be best for somebody: of much flow, with deep stages, without some machine
-/// types, and what is left of them where the price counts.
-fn placements(instance: &Instance, seed: u64, watch: &mut Watch<'_>) -> Vec<Placement> {
-    let moves = (MOVES_PER_HOST * instance.hosts.len() as u64).min(MOVES_MAX);
-    let classes = instance.classes.len();
-    let mut grounds: Vec<Instance> = Vec::new();
-    for least in COUNTS_LEAST {
-        grounds.push(restricted(instance, |_, count| count >= least));
-    }
-    for without in 0..classes {
-        grounds.push(restricted(instance, |class, _| class != without));
-        grounds.push(restricted(instance, |class, count| class != without && count >= 3));
-    }
+/// type or some region, of one machine type, and what is left of them where the price counts.
+///
+/// `watch` is told of every placement searched for; after its `Break` those found so far are
+/// returned.
+pub fn placements(instance: &Instance, seed: u64, watch: &mut Watch<'_>) -> Vec<Placement> {
     let mut found: Vec<Placement> = Vec::new();
-    let nobody: Placement = vec![None; instance.hosts.len()];
     let mut best = 0.0_f64;
-    for ground in grounds {
-        let Some(placement) = survive::glimpse(&ground, &nobody, moves, seed) else { continue };
-        let flow = flow::value(instance, &placement);
-        best = best.max(flow);
-        for kept in FLOWS_KEPT {
-            found.push(cheapest(instance, &placement, kept * flow));
+    for (count, ground) in (1..).zip(grounds(instance)) {
+        if let Some(placement) = glimpse(&ground, seed, best, watch) {
+            let flow = flow::value(instance, &placement);
+            best = best.max(flow);
+            for kept in FLOWS_KEPT {
+                found.push(cheapest(instance, &placement, kept * flow));
+            }
+            found.push(placement);
         }
-        found.push(placement);
-        let progress = Progress { flow: best, bound: f64::INFINITY, moves };
+        let progress = Progress { flow: best, bound: f64::INFINITY, moves: count };
         if watch(progress).is_break() {
             break;
         }
@@ -200,6 +175,43 @@ fn placements(instance: &Instance, seed: u64, watch: &mut Watch<'_>) -> Vec<Plac
     found.sort();
     found.dedup();
     found
+}
+
+/// The instance, and such in which less is allowed.
+fn grounds(instance: &Instance) -> Vec<Instance> {
+    let mut grounds: Vec<Instance> = Vec::new();
+    for least in COUNTS_LEAST {
+        grounds.push(restricted(instance, |_, count| count >= least));
+    }
+    if instance.classes.len() > 1 {
+        for this in 0..instance.classes.len() {
+            grounds.push(restricted(instance, |class, _| class != this));
+            let deep = |class, count| class != this && count >= COUNT_DEEP;
+            grounds.push(restricted(instance, deep));
+            grounds.push(restricted(instance, |class, _| class == this));
+        }
+    }
+    if instance.regions.len() > 1 {
+        grounds.extend((0..instance.regions.len()).map(|region| without_region(instance, region)));
+    }
+    grounds.retain(|it| it.layers_held_max() >= u64::from(it.layers));
+    grounds
+}
+
+/// What a short search finds. `best` is the best flow so far, for those who watch.
+fn glimpse(ground: &Instance, seed: u64, best: f64, watch: &mut Watch<'_>) -> Option<Placement> {
+    if !flow::links_bind(ground) {
+        let moves = (MOVES_PER_HOST * ground.hosts.len() as u64).min(MOVES_MAX);
+        let nobody: Placement = vec![None; ground.hosts.len()];
+        return survive::glimpse(ground, &nobody, moves, seed);
+    }
+    let mut runs = 0;
+    let mut watch_runs = |it: Progress| {
+        runs += 1;
+        let over = watch(Progress { flow: best.max(it.flow), ..it }).is_break();
+        if over || runs >= RUNS_MAX { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    };
+    blocks::search(ground, seed, &mut watch_runs).map(|it| it.placement)
 }
 
 /// The instance with only those numbers of layers that `allowed` takes, by class.
@@ -211,22 +223,37 @@ fn restricted(instance: &Instance, allowed: impl Fn(usize, u32) -> bool) -> Inst
     ground
 }
 
-/// Whether one score is at least as good in every respect, and better in one or equal in all.
+/// The instance with nothing in one region.
+fn without_region(instance: &Instance, region: usize) -> Instance {
+    let mut ground = instance.clone();
+    let idle = ground.classes.len();
+    ground.classes.push(Class { name: "idle".into(), rates: Rates::default(), device: None });
+    ground.hosts.iter_mut().filter(|it| it.region == region).for_each(|it| it.class = idle);
+    ground
+}
+
+/// Whether one score is at least as good in every respect.
 fn beats(one: &Score, other: &Score) -> bool {
     one.tokens_per_second >= other.tokens_per_second
         && one.tpot_seconds <= other.tpot_seconds
         && one.price_per_hour <= other.price_per_hour
 }
 
+impl Targets {
+    /// Whether both times are kept, where they are given.
+    fn keeps(&self, score: &Score) -> bool {
+        self.ttft_seconds.is_none_or(|it| score.ttft_seconds <= it)
+            && self.tpot_seconds.is_none_or(|it| score.tpot_seconds <= it)
+    }
+}
+
 /// Larger is better.
 fn worth(targets: &Targets, score: &Score) -> f64 {
-    let kept = targets.ttft_seconds.is_none_or(|it| score.ttft_seconds <= it)
-        && targets.tpot_seconds.is_none_or(|it| score.tpot_seconds <= it);
     match targets.objective {
         Objective::Throughput => score.tokens_per_second,
         Objective::Latency => -score.tpot_seconds,
-        Objective::Goodput if kept => score.tokens_per_second,
-        // Outside the targets nothing counts; the nearest comes first.
+        Objective::Goodput if targets.keeps(score) => score.tokens_per_second,
+        // Outside the targets, where only a judge may lead, nothing counts; the nearest comes first.
         Objective::Goodput => -score.tpot_seconds,
         Objective::Cost => -score.price_per_hour / score.tokens_per_second.max(f64::MIN_POSITIVE),
     }

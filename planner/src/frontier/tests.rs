@@ -2,6 +2,7 @@ use std::ops::ControlFlow;
 
 use super::*;
 use crate::device::Device;
+use crate::instance::Pairs;
 use crate::survive::tests::{instance, range};
 
 /// Each layer is held three times, at 10 tokens/s for 4, 2 and 1 dollars per hour. Two of three
@@ -58,6 +59,72 @@ fn goodput_keeps_its_targets() {
     assert!(estimates(&by_hand(), &vec![range(0, 2)], &targets).is_empty());
 }
 
+/// Two layers, prompts and answers of 10 tokens, prompts free, links of 1 ms. Each request has 15
+/// tokens of context on average, and 0.85 of the KV memory is used:
+///
+/// | | step | token | in flight | output tokens/s | $/h | $ per M tokens |
+/// |---|---|---|---|---|---|---|
+/// | one fast host | 2 · 0.01 s | 1.5 · 0.02 + 0.002 = 0.032 s | 85 | 850 / (11 · 0.032) = 2414.8 | 10 | 1150 |
+/// | two slow hosts | 0.02 s | 2 · 1.5 · 0.02 + 0.003 = 0.063 s | 340 | 3400 / (11 · 0.063) = 4906.2 | 2 | 113 |
+/// | a slower host | 2 · 0.04 s | 1.5 · 0.08 + 0.002 = 0.122 s | 85 | 850 / (11 · 0.122) = 633.4 | 0.1 | 44 |
+fn choices() -> (Instance, [Placement; 3]) {
+    let mut cluster = instance(2, &[&[100.0, 50.0][..]; 4]);
+    let hosts =
+        [(0.01, 3000.0, 10.0), (0.02, 6000.0, 1.0), (0.02, 6000.0, 1.0), (0.04, 3000.0, 0.1)];
+    for (at, (step, kv, price)) in hosts.into_iter().enumerate() {
+        cluster.hosts[at].price_per_hour = price;
+        cluster.classes[at].device = Some(Device {
+            prefill: vec![(0.0, 0.0), (1000.0, 0.0)],
+            decode: vec![(0.0, step), (1000.0, step)],
+            kv_token_layers: vec![0.0, kv, kv],
+            prefill_requests_max: 0,
+            decode_requests_max: Vec::new(),
+        });
+    }
+    let fast = vec![range(0, 2), None, None, None];
+    let two = vec![None, range(0, 1), range(1, 2), None];
+    let cheap = vec![None, None, None, range(0, 2)];
+    (cluster, [fast, two, cheap])
+}
+
+#[test]
+fn each_objective_chooses_by_hand() {
+    let (cluster, [fast, two, cheap]) = choices();
+    let all = [fast.clone(), two.clone(), cheap.clone()];
+    let mix = Mix { prompt_tokens: 10.0, output_tokens: 10.0 };
+    let first = |objective, tpot_seconds, ttft_seconds| {
+        let targets = Targets { mix, objective, ttft_seconds, tpot_seconds };
+        rank(&cluster, &targets, &all, None).into_iter().next()
+    };
+    let is = |found: Option<Candidate>, placement: &Placement, rate: f64| {
+        let found = found.expect("something is served");
+        assert_eq!(&found.placement, placement);
+        assert!((found.score.tokens_per_second - rate).abs() < 1e-3 * rate, "{:?}", found.score);
+    };
+    is(first(Objective::Throughput, None, None), &two, 4906.2);
+    is(first(Objective::Latency, None, None), &fast, 2414.8);
+    is(first(Objective::Cost, None, None), &cheap, 633.4);
+    is(first(Objective::Goodput, Some(0.1), None), &two, 4906.2);
+    is(first(Objective::Goodput, Some(0.05), None), &fast, 2414.8);
+    is(first(Objective::Goodput, None, Some(0.04)), &fast, 2414.8);
+    assert_eq!(first(Objective::Goodput, Some(0.03), None), None);
+}
+
+/// The fast host and the slower one of [`choices`] side by side, with four fifths and one fifth of
+/// the flow. A request stays on one of them: alone they serve 2414.8 and 633.4, so that the fast one
+/// is full at 2414.8 / 0.8 = 3018.5, and the other would be at 3167.
+#[test]
+fn requests_stay_as_long_as_their_own_route_takes() {
+    let (mut cluster, _) = choices();
+    cluster.classes[3].rates = cluster.classes[0].rates.scaled(0.25);
+    let placement = vec![range(0, 2), None, None, range(0, 2)];
+    let mix = Mix { prompt_tokens: 10.0, output_tokens: 10.0 };
+    let scores = estimates(&cluster, &placement, &Targets { mix, ..Targets::default() });
+    assert!((scores[0].tokens_per_second - 3018.5).abs() < 3.0, "{scores:?}");
+    let token = 0.8 * 0.032 + 0.2 * 0.122;
+    assert!((scores[0].tpot_seconds - token).abs() < 1e-6, "{scores:?}");
+}
+
 #[test]
 fn candidates_do_not_beat_each_other_and_are_sorted() {
     let mut cluster = instance(4, &[&[40.0, 20.0, 12.0, 9.0][..]; 4]);
@@ -70,12 +137,13 @@ fn candidates_do_not_beat_each_other_and_are_sorted() {
             decode_requests_max: Vec::new(),
         });
     }
-    for objective in ["throughput", "latency", "goodput", "cost"] {
-        let objective = objective.parse().unwrap();
+    let all = placements(&cluster, 1, &mut |_| ControlFlow::Continue(()));
+    let objectives =
+        [Objective::Throughput, Objective::Latency, Objective::Goodput, Objective::Cost];
+    for objective in objectives {
         let mix = Mix { prompt_tokens: 20.0, output_tokens: 10.0 };
         let targets = Targets { mix, objective, ..Targets::default() };
-        let mut watch = |_| ControlFlow::Continue(());
-        let found = candidates(&cluster, &targets, 1, None, &mut watch);
+        let found = rank(&cluster, &targets, &all, None);
         assert!(!found.is_empty());
         for (at, one) in found.iter().enumerate() {
             assert!(one.flow > 0.0 && one.score.tokens_per_second > 0.0);
@@ -86,15 +154,14 @@ fn candidates_do_not_beat_each_other_and_are_sorted() {
             assert!(!others.into_iter().any(|it| beats(&it.1.score, &one.score)));
         }
     }
-    assert!("fastest".parse::<Objective>().is_err());
 }
 
 #[test]
 fn a_judge_takes_the_place_of_the_estimate() {
     let cluster = instance(2, &[&[10.0, 5.0], &[10.0, 5.0]]);
     let targets = Targets::default();
-    let mut watch = |_| ControlFlow::Continue(());
-    assert!(candidates(&cluster, &targets, 1, None, &mut watch).is_empty());
+    let all = placements(&cluster, 1, &mut |_| ControlFlow::Continue(()));
+    assert!(rank(&cluster, &targets, &all, None).is_empty());
     let mut judge = |placement: &Placement| {
         let hosts = placement.iter().flatten().count() as f64;
         Score {
@@ -105,6 +172,21 @@ fn a_judge_takes_the_place_of_the_estimate() {
             price_per_hour: hosts,
         }
     };
-    let found = candidates(&cluster, &targets, 1, Some(&mut judge), &mut watch);
+    let found = rank(&cluster, &targets, &all, Some(&mut judge));
     assert_eq!(found[0].score.tokens_per_second, 2.0);
+}
+
+/// Two regions that can each hold the model: the search also looks at each alone.
+#[test]
+fn regions_are_left_out_in_turn() {
+    let mut cluster = instance(2, &[&[10.0, 5.0][..]; 4]);
+    cluster.regions = vec!["near".into(), "far".into()];
+    let wire = cluster.network.enter[0];
+    cluster.network.pairs = Pairs::ByRegion(vec![wire; 4]);
+    cluster.hosts[2].region = 1;
+    cluster.hosts[3].region = 1;
+    let all = placements(&cluster, 1, &mut |_| ControlFlow::Continue(()));
+    let only =
+        |hosts: [usize; 2]| all.iter().any(|it| hosts.iter().all(|&host| it[host].is_none()));
+    assert!(only([0, 1]) && only([2, 3]), "{all:?}");
 }

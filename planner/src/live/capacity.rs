@@ -5,7 +5,7 @@ use thalweg_wire::{Bytes, CurvePoint, LayerRange, ModelShape, Profile};
 use crate::{Exclusion, Workload};
 
 /// Tokens of a prompt that a stage computes in one step. Longer prompts are cut.
-const PREFILL_CHUNK_TOKENS: u32 = 128;
+pub(crate) const PREFILL_CHUNK_TOKENS: u32 = 128;
 
 /// Requests a decode step is assumed to hold at most.
 pub(crate) const BATCH_REQUESTS_MAX: u32 = 256;

@@ -4,6 +4,7 @@ use std::fmt;
 
 use thalweg_wire::{Assignment, End, Epoch, HostId, LayerRange, ModelId, Plan, Weight};
 
+use crate::live::capacity::PREFILL_CHUNK_TOKENS;
 use crate::live::full::full_flow;
 use crate::live::instance::{Instance, Placement};
 use crate::live::network::{Hop, Place};
@@ -148,7 +149,16 @@ impl Solution {
                 let node = &instance.hosts[host];
                 let kv_tokens = node.capacity.kv_tokens(&instance.model, layers);
                 let batch_max = node.capacity.batch_max(&instance.model, layers);
-                Assignment { host: node.id, layers, kv_tokens, batch_max }
+                Assignment {
+                    host: node.id,
+                    layers,
+                    kv_tokens,
+                    batch_max,
+                    chunk_tokens: PREFILL_CHUNK_TOKENS,
+                    step_us: 0,
+                    requests_max: 0,
+                    micro_batches: 0,
+                }
             })
             .collect();
         assignments.sort_by_key(|it| (it.layers.first(), it.layers.end(), it.host));

@@ -10,6 +10,7 @@ mod tests;
 use std::ops::ControlFlow;
 
 use fastrand::Rng;
+use serde::{Deserialize, Serialize};
 
 use crate::flow::Judge;
 use crate::instance::{Class, Instance, Placement};
@@ -25,7 +26,8 @@ pub const LINK_LOSS: f64 = 0.3;
 const RANDOM_PROFILES: usize = 20;
 
 /// What is changed.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Disturbance {
     /// All profiles are too high, or too low, by [`PROFILE_ERROR`].
     AllProfiles,
@@ -40,7 +42,8 @@ pub enum Disturbance {
 }
 
 /// Shares of the flow that is left, over all cases of one kind.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
 pub struct Spread {
     /// The worst case.
     pub min: f64,
@@ -53,7 +56,8 @@ pub struct Spread {
 }
 
 /// All cases of one kind.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
 pub struct Kept {
     /// What was changed.
     pub disturbance: Disturbance,

@@ -1,4 +1,5 @@
 use super::*;
+use crate::instance::{Pairs, Wire};
 use crate::survive::tests::{instance, range};
 
 /// Two layers; hosts of class 0 and 1 hold one layer each with T = 10 and 20, host 2 both with
@@ -28,6 +29,31 @@ fn shares_by_hand() {
     // Without host 0, host 2 holds layer 0 alone: 20 on each layer again. Without host 1 or host 2
     // the other two hold both layers: 5 + 10.
     near(of(Disturbance::HostLost).unwrap().repaired, [0.75, 0.75, 0.75, 1.0]);
+}
+
+/// Hosts 0 and 2 in one region, host 1 in another, one layer each at T = 30, 6, 30; hosts of two
+/// regions share links of 20 that way and 12 back. Host 0 and host 1 hold a layer each: flow 20.
+///
+/// The link that is used loses 30 %: 14, which is 0.7. Then host 2 loads either layer and carries 6
+/// beside the 14: 20 again. The link that is not used may lose what it likes.
+#[test]
+fn a_slow_region_link_by_hand() {
+    let mut cluster = instance(2, &[&[30.0], &[30.0], &[6.0]]);
+    cluster.regions = vec!["near".into(), "far".into()];
+    cluster.hosts[1].region = 1;
+    let link = |rate| Some(Wire { tokens_per_second: rate, latency_seconds: 0.01 });
+    let pairs = vec![link(1e9), link(20.0), link(12.0), link(1e9)];
+    cluster.network.pairs = Pairs::ByRegion(pairs);
+    let placement = vec![range(0, 1), range(1, 2), None];
+    let kinds = report(&cluster, &placement, 1, &mut |_, _| ControlFlow::Continue(()));
+    let kept = kinds.iter().find(|it| it.disturbance == Disturbance::RegionLink).unwrap();
+    let near = |it: Spread, [min, p10, median, max]: [f64; 4]| {
+        let pairs = [(it.min, min), (it.p10, p10), (it.median, median), (it.max, max)];
+        assert!(pairs.iter().all(|(is, wanted)| (is - wanted).abs() < 1e-12), "{it:?}");
+    };
+    assert_eq!(kept.cases, 2);
+    near(kept.reweighted, [0.7, 0.7, 1.0, 1.0]);
+    near(kept.repaired, [1.0; 4]);
 }
 
 #[test]

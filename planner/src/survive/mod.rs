@@ -10,6 +10,9 @@
 //! largest rate that holds layer `l`.
 
 mod anneal;
+mod bound;
+mod exact;
+mod moves;
 #[cfg(test)]
 pub(crate) mod tests;
 
@@ -19,8 +22,10 @@ use crate::Charge;
 use crate::flow::{self, End, Judge};
 use crate::instance::{Instance, Placement};
 use crate::method::{Found, Progress, Watch};
-pub(crate) use anneal::neighbour;
-use anneal::{Anneal, Exact};
+use anneal::Anneal;
+pub use bound::limit;
+use exact::Exact;
+pub(crate) use moves::{draw, neighbour};
 
 /// What the loss of one host leaves by new weights alone.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -53,14 +58,23 @@ pub fn worst_loss(instance: &Instance, placement: &Placement) -> Option<WorstLos
     worst_by(&mut judge, instance, placement, flow.value, |host| through[host])
 }
 
-/// Rounds of annealing, each towards a higher flow than the last one reached.
-const ROUNDS: u32 = 14;
+/// Rounds of annealing.
+const ROUNDS: u32 = 24;
 
-/// Moves of a round, for each host. More find little: the rounds go on from the best.
+/// A search that gains nothing in so many rounds ends.
+const ROUNDS_IDLE_MAX: u32 = 10;
+
+/// Moves of a round, for each host.
 const MOVES_PER_HOST: u64 = 25_000;
 
-/// How much more than the best each round asks for; the last rounds ask for less.
-const STEPS_UP: [f64; 4] = [1.03, 1.015, 1.007, 1.003];
+/// The first round aims at this share of the limit.
+const AIM_FIRST: f64 = 0.9;
+
+/// As long as nothing keeps the promise, each round aims at this share of the aim before.
+const AIM_LOWER: f64 = 0.95;
+
+/// Then rounds aim at the best so far plus these shares of what is left to the limit, in turn.
+const AIMS: [f64; 4] = [0.5, 0.25, 0.12, 0.05];
 
 /// Finds a placement of much flow whose worst single loss keeps at least `alpha` of it.
 ///
@@ -75,27 +89,28 @@ pub fn search(
     watch: &mut Watch<'_>,
 ) -> Option<Found> {
     let hosts = instance.hosts.len();
-    let copies = if alpha > 0.0 { 2 } else { 1 };
-    let fits = instance.layers_held_max() >= copies * u64::from(instance.layers);
-    if hosts == 0 || instance.layers == 0 || !fits || !(0.0..=1.0).contains(&alpha) {
+    let limit = limit(instance, alpha);
+    if hosts == 0 || limit <= 0.0 {
         return None;
     }
     let mut rng = Rng::with_seed(seed);
     let mut anneal = Anneal::new(instance, alpha, start, &mut rng);
-    let mut target = first_target(instance, alpha).max(anneal.reached());
+    let mut target = AIM_FIRST * limit;
     let moves = MOVES_PER_HOST * hosts as u64;
+    let mut idle = 0;
     for round in 0..ROUNDS {
         let before = anneal.best_flow();
         anneal.run(target, moves, &mut rng);
         let flow = anneal.best_flow();
-        let up = STEPS_UP[(round as usize * STEPS_UP.len()) / ROUNDS as usize];
-        target = if flow > 0.0 { flow * up } else { target * 0.7 };
-        if flow > before || round % 4 == 0 {
-            let progress =
-                Progress { flow, bound: f64::INFINITY, moves: u64::from(round + 1) * moves };
-            if watch(progress).is_break() {
-                break;
-            }
+        idle = if flow > before || flow <= 0.0 { 0 } else { idle + 1 };
+        target = if flow > 0.0 {
+            flow + (limit - flow) * AIMS[round as usize % AIMS.len()]
+        } else {
+            target * AIM_LOWER
+        };
+        let progress = Progress { flow, bound: limit, moves: u64::from(round + 1) * moves };
+        if watch(progress).is_break() || idle >= ROUNDS_IDLE_MAX {
+            break;
         }
     }
     let mut judge = Judge::new(instance);
@@ -107,6 +122,9 @@ pub fn search(
     anneal.best.map(Found::new)
 }
 
+/// How much more than the best a short search asks for.
+const STEP_UP: f64 = 1.03;
+
 /// What a short search from `start` finds, links left out. Cheap next to [`search`].
 pub(crate) fn glimpse(
     instance: &Instance,
@@ -116,25 +134,23 @@ pub(crate) fn glimpse(
 ) -> Option<Placement> {
     let mut rng = Rng::with_seed(seed);
     let mut anneal = Anneal::new(instance, 0.0, Some(start), &mut rng);
-    let target = first_target(instance, 0.0).max(anneal.reached());
+    let target = first_target(instance).max(anneal.reached());
     if instance.layers > 0 && target > 0.0 && !start.is_empty() {
         anneal.run(target, moves / 2, &mut rng);
-        let target = anneal.best_flow().max(0.1 * target) * STEPS_UP[0];
+        let target = anneal.best_flow().max(0.1 * target) * STEP_UP;
         anneal.run(target, moves / 2, &mut rng);
     }
     anneal.best
 }
 
-/// What all hosts could reach together if layers had no borders: a flow to ask for at first. Every
-/// layer held twice, as any `alpha` above zero needs, costs nothing extra here.
-fn first_target(instance: &Instance, alpha: f64) -> f64 {
+/// What all hosts could reach together if layers had no borders: a flow to ask for at first.
+fn first_target(instance: &Instance) -> f64 {
     let most = |host: &crate::instance::Host| {
         let rates = &instance.classes[host.class].rates;
         (1..=rates.count_max()).map(|it| f64::from(it) * rates.most(it)).fold(0.0, f64::max)
     };
     let sum: f64 = instance.hosts.iter().map(most).sum();
-    let modesty = if alpha > 0.0 { 0.6 } else { 0.75 };
-    modesty * sum / f64::from(instance.layers)
+    0.75 * sum / f64::from(instance.layers)
 }
 
 /// The worst loss, knowing the flow: a loss cannot cost more than the host's rate.

@@ -76,9 +76,8 @@ fn the_worst_loss_is_the_least_flow_over_all_removals() {
             .collect();
         let tables: Vec<&[f64]> = tables.iter().map(Vec::as_slice).collect();
         let instance = instance(layers, &tables);
-        let placement: Placement = (0..tables.len())
-            .map(|host| anneal::neighbour(&instance, host, None, &mut rng))
-            .collect();
+        let placement: Placement =
+            (0..tables.len()).map(|host| neighbour(&instance, host, None, &mut rng)).collect();
         let mut judge = Judge::new(&instance);
         let least = (0..tables.len())
             .filter(|&it| placement[it].is_some())

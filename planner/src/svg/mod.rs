@@ -205,20 +205,20 @@ impl Picture<'_> {
 
     /// The full-charge coverage of each layer, tight layers in red, and the flow as a line.
     fn coverage(&mut self, report: &Report, bottom: f64) {
-        let Some(placement) = report.placement_of(self.instance) else { return };
-        let coverage = self.instance.coverage(&placement);
+        let coverage = covered(report, self.instance);
         let most = coverage.iter().copied().fold(report.flow, f64::max).max(f64::MIN_POSITIVE);
         let base = bottom + 16.0 + COVERAGE;
         for (layer, rate) in (0..).zip(coverage) {
             let (x, end) = (self.x(layer), self.x(layer + 1));
             let height = COVERAGE * rate / most;
-            let tight = rate <= report.flow * (1.0 + 1e-6);
-            let color = if tight { RED } else { "#9aa5b1" };
+            let color = if is_tight(rate, report) { RED } else { "#9aa5b1" };
             let gap = ((end - x) * 0.12).min(1.0);
             self.canvas.bar((x + gap, base - height), (end - x - 2.0 * gap, height), color, 0.55);
         }
         let y = base - COVERAGE * report.flow / most;
         self.canvas.line((AXIS.0, y), (AXIS.1, y), INK, 1.0);
+        let text = Text { size: 11.0, color: INK, ..Text::default() };
+        self.canvas.text(AXIS.1 + 5.0, y + 4.0, &format!("{:.0}", report.flow), text);
         let text = Text { size: 11.0, color: GREY, anchor: "end", bold: false };
         self.canvas.text(AXIS.1, base + 14.0, "layers", text);
         let text = Text { anchor: "start", ..text };
@@ -250,6 +250,16 @@ impl Picture<'_> {
         let text = Text { size: 11.0, color: GREY, ..Text::default() };
         self.canvas.text(24.0, y, &notes.join("; "), text);
     }
+}
+
+/// Full-charge coverage of each layer; empty if the plan is not for this instance.
+fn covered(report: &Report, instance: &Instance) -> Vec<f64> {
+    report.placement_of(instance).map_or_else(Vec::new, |it| instance.coverage(&it))
+}
+
+/// Whether the holders of a layer compute no more than the flow, so that each of them limits it.
+fn is_tight(coverage: f64, report: &Report) -> bool {
+    coverage <= report.flow * (1.0 + 1e-6)
 }
 
 fn color(region: usize) -> &'static str {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use thalweg_wire::LayerRange;
 
-use super::TOP;
+use super::{TOP, covered, is_tight};
 use crate::instance::Instance;
 use crate::report::{Limiting, Report, SINK, SOURCE};
 
@@ -32,7 +32,7 @@ pub(super) struct Row {
     pub through: f64,
     /// What they compute, as a share of what they could.
     busy: f64,
-    /// Whether one of them limits the plan.
+    /// Whether one of them limits the plan, as part of the cut or on a tight layer.
     pub limits: bool,
     /// Where it is drawn.
     pub y: f64,
@@ -93,7 +93,11 @@ impl Rows {
             };
             list[at].busy += share;
         }
+        let tight: Vec<bool> =
+            covered(report, instance).into_iter().map(|it| is_tight(it, report)).collect();
         for row in &mut list {
+            let (first, end) = (row.range.first() as usize, row.range.end() as usize);
+            row.limits |= tight.get(first..end).is_some_and(|it| it.contains(&true));
             row.busy = if row.rate > 0.0 { row.busy / row.rate } else { 0.0 };
         }
         let (list, moved) = arranged(list, instance.regions.len());

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use thalweg_wire::{Assignment, Epoch, LayerRange};
 
 use super::Effect;
+use crate::stage::Pace;
 
 /// What is held for which plan.
 #[derive(Debug, Default)]
@@ -15,7 +16,7 @@ pub(super) struct Holding {
 #[derive(Debug)]
 struct Held {
     layers: LayerRange,
-    batch_max: u32,
+    pace: Pace,
     state: State,
 }
 
@@ -38,12 +39,12 @@ impl Holding {
         if self.knows(epoch) {
             return None;
         }
-        let Assignment { layers, batch_max, .. } = assignment;
+        let (layers, pace) = (assignment.layers, Pace::from(&assignment));
         let same = |(_, held): &(&Epoch, &Held)| held.layers == layers;
         let from = self.plans.iter().rev().find(same).map(|(&epoch, held)| (epoch, held.state));
         let (state, effect) = match from {
             Some((from, State::Loaded)) => {
-                (State::Loaded, Some(Effect::Keep { epoch, from, batch_max }))
+                (State::Loaded, Some(Effect::Keep { epoch, from, pace }))
             }
             Some((from, State::Loading)) => (State::Shares(from), None),
             Some((_, State::Shares(from))) => (State::Shares(from), None),
@@ -52,7 +53,7 @@ impl Holding {
                 (State::Loading, Some(load))
             }
         };
-        self.plans.insert(epoch, Held { layers, batch_max, state });
+        self.plans.insert(epoch, Held { layers, pace, state });
         effect
     }
 
@@ -64,8 +65,8 @@ impl Holding {
         for (&sharer, held) in &mut self.plans {
             if held.state == State::Shares(epoch) {
                 held.state = State::Loaded;
-                let batch_max = held.batch_max;
-                effects.push(Effect::Keep { epoch: sharer, from: epoch, batch_max });
+                let pace = held.pace;
+                effects.push(Effect::Keep { epoch: sharer, from: epoch, pace });
             }
         }
         effects

@@ -156,7 +156,17 @@ fn survivors_that_cover_the_model_are_only_weighed_anew() {
     let alone = plan(2, 1, &[(id("a"), 0, 8)]);
     let effects = rig.planned(alone.clone());
     let kept = [
-        Effect::Keep { epoch: Epoch(2), from: Epoch(1), batch_max: 4 },
+        Effect::Keep {
+            epoch: Epoch(2),
+            from: Epoch(1),
+            pace: Pace {
+                batch_max: 4,
+                chunk_tokens: 128,
+                step_us: 0,
+                requests_max: 0,
+                micro_batches: 0,
+            },
+        },
         Effect::Activate(alone),
         Effect::Retire { epoch: Epoch(1) },
     ];
@@ -233,7 +243,17 @@ fn a_load_for_an_abandoned_plan_serves_the_next_one() {
     assert_eq!(
         rig.on(Event::Loaded { epoch: Epoch(1) }),
         [
-            Effect::Keep { epoch: Epoch(2), from: Epoch(1), batch_max: 4 },
+            Effect::Keep {
+                epoch: Epoch(2),
+                from: Epoch(1),
+                pace: Pace {
+                    batch_max: 4,
+                    chunk_tokens: 128,
+                    step_us: 0,
+                    requests_max: 0,
+                    micro_batches: 0
+                }
+            },
             Effect::Retire { epoch: Epoch(1) },
         ],
     );

@@ -1,12 +1,16 @@
 //! One request, as its gateway knows it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use thalweg_wire::{Attempt, Route, Sampling, Token};
 
 use super::Config;
-use crate::kv::{BLOCK_TOKENS, blocks_for};
+use super::hosts::whole_columns;
+use crate::fair::Place;
+use crate::kv::{BLOCK_TOKENS, Chain};
 use crate::machine::Time;
+use crate::policy::Growth;
 
 /// First pause after a refusal; doubles with each that follows.
 const BACKOFF_FIRST: Duration = Duration::from_millis(20);
@@ -20,12 +24,34 @@ pub(super) struct Request {
     pub(super) tokens: Vec<u32>,
     pub(super) prompt_tokens: u32,
     pub(super) sampling: Sampling,
+    pub(super) priority: u8,
+    pub(super) tenant: u64,
+    /// When the client asked, in microseconds since 1970.
+    pub(super) arrived_us: u64,
     pub(super) attempt: Attempt,
     pub(super) state: State,
+    /// When the machine looks at it next; never later than its deadline.
+    pub(super) armed_at: Option<Time>,
     /// Refusals since the last token.
     pub(super) refusals: u32,
     /// Routes that lost it since the last token.
     pub(super) losses: u32,
+    /// Whether a claim on a prefix may be made: not again after one was refused.
+    pub(super) claims: bool,
+    /// Whether a stage computed any of it.
+    pub(super) under_way: bool,
+    /// Hashes of its whole columns of tokens, as far as they were asked for.
+    hashes: Vec<u64>,
+    chain: Chain,
+}
+
+/// What a client asked for.
+#[derive(Debug)]
+pub(super) struct Asked {
+    pub(super) prompt: Vec<u32>,
+    pub(super) sampling: Sampling,
+    pub(super) priority: u8,
+    pub(super) tenant: u64,
 }
 
 #[derive(Debug)]
@@ -39,14 +65,29 @@ pub(super) enum State {
 pub(super) struct Waiting {
     /// What its patience counts from.
     pub(super) since: Time,
-    /// Set while it pauses after a refusal.
-    pub(super) paused_until: Option<Time>,
+    pub(super) turn: Turn,
+}
+
+/// Whether a request may be given a route.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Turn {
+    /// When its turn comes.
+    Queued(Place),
+    /// Not before then, as it was refused.
+    Paused(Time),
 }
 
 /// A request on a route.
 #[derive(Debug)]
 pub(super) struct Running {
-    pub(super) route: Route,
+    pub(super) route: Arc<Route>,
+    /// Number of tokens when it was opened.
+    pub(super) opened_tokens: u32,
+    /// Tokens that it claimed to be held.
+    pub(super) claimed_tokens: u32,
+    /// KV tokens that were counted as taken on every host of the route.
+    pub(super) counted_tokens: u64,
+    pub(super) opened_at: Time,
     /// What its patience counts from if it is refused: the latest token, or the wait before.
     pub(super) since: Time,
     /// When it got the route, or the latest token.
@@ -66,15 +107,24 @@ pub(super) enum Arrival {
 
 impl Request {
     /// Creates a request that waits since `now`.
-    pub(super) fn new(now: Time, prompt: Vec<u32>, sampling: Sampling) -> Self {
+    pub(super) fn new(now: Time, turn: Turn, arrived_us: u64, asked: Asked) -> Self {
+        let Asked { prompt, sampling, priority, tenant } = asked;
         Self {
             prompt_tokens: u32::try_from(prompt.len()).expect("checked against the context"),
             tokens: prompt,
             sampling,
+            priority,
+            tenant,
+            arrived_us,
             attempt: Attempt(0),
-            state: State::Waiting(Waiting { since: now, paused_until: None }),
+            state: State::Waiting(Waiting { since: now, turn }),
+            armed_at: None,
             refusals: 0,
             losses: 0,
+            claims: true,
+            under_way: false,
+            hashes: Vec::new(),
+            chain: Chain::new(tenant),
         }
     }
 
@@ -94,6 +144,8 @@ impl Request {
         self.tokens.push(token.sampled.token);
         self.refusals = 0;
         self.losses = 0;
+        self.claims = true;
+        self.under_way = true;
         Arrival::New
     }
 
@@ -104,28 +156,47 @@ impl Request {
         BACKOFF_FIRST * (1 << doublings)
     }
 
-    /// Ends a pause.
-    pub(super) fn unpause(&mut self) {
-        if let State::Waiting(waiting) = &mut self.state {
-            waiting.paused_until = None;
-        }
+    /// Whether it waits, but not for its turn.
+    pub(super) const fn is_paused(&self) -> bool {
+        matches!(self.state, State::Waiting(Waiting { turn: Turn::Paused(_), .. }))
     }
 
-    /// KV tokens that each stage reserves for the request: whole blocks for its longest course.
-    pub(super) fn kv_tokens(&self) -> u64 {
-        let total = self.prompt_tokens.saturating_add(self.sampling.max_tokens);
-        u64::from(blocks_for(total)) * u64::from(BLOCK_TOKENS)
+    /// Length of the sequence so far.
+    pub(super) fn known_tokens(&self) -> u32 {
+        u32::try_from(self.tokens.len()).expect("bounded by the context")
+    }
+
+    /// KV tokens that each stage sets aside when the request opens.
+    pub(super) fn kv_tokens(&self, growth: Growth) -> u64 {
+        let tokens = match growth {
+            Growth::WorstCase => self.prompt_tokens.saturating_add(self.sampling.max_tokens),
+            Growth::OnDemand { .. } => self.known_tokens(),
+        };
+        whole_columns(tokens)
+    }
+
+    /// Hashes of the whole columns among the first `tokens` tokens.
+    pub(super) fn hashes(&mut self, tokens: u32) -> &[u64] {
+        let whole = tokens / BLOCK_TOKENS;
+        for at in self.chain.columns()..whole {
+            let from = (at * BLOCK_TOKENS) as usize;
+            let column = self.tokens[from..].first_chunk().expect("counted as whole");
+            self.hashes.push(self.chain.push(column));
+        }
+        &self.hashes[..whole as usize]
     }
 
     /// When something must be done about the request.
     pub(super) fn deadline(&self, config: &Config) -> Time {
-        let &Config { patience, stall_after, .. } = config;
         match &self.state {
             State::Waiting(it) => {
-                let expired = it.since + patience;
-                it.paused_until.map_or(expired, |until: Duration| until.min(expired))
+                let expired = it.since.saturating_add(config.policy.patience);
+                match it.turn {
+                    Turn::Queued(_) => expired,
+                    Turn::Paused(until) => until.min(expired),
+                }
             }
-            State::Running(it) => it.heard_at + stall_after,
+            State::Running(it) => it.heard_at.saturating_add(config.stall_after),
         }
     }
 }

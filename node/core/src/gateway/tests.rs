@@ -1,9 +1,13 @@
-use thalweg_wire::Attempt;
+use std::time::Duration;
+
+use thalweg_wire::{Attempt, Candidate, Finish, HostId, Open, Refusal, Refuse, Sampling};
 
 use super::*;
 use crate::fixture::plan;
+use crate::policy::{GatewayPolicy, Growth, Pack};
 
 mod random;
+mod scarce;
 
 const ME: HostId = HostId(1);
 const B: HostId = HostId(2);
@@ -14,10 +18,14 @@ fn config() -> Config {
         me: ME,
         incarnation: 5,
         context_tokens: 100,
-        waiting_max: 2,
-        patience: Duration::from_secs(30),
         stall_after: Duration::from_secs(60),
-        retry_after: Duration::from_secs(1),
+        policy: GatewayPolicy {
+            waiting_max: 2,
+            patience: Duration::from_secs(30),
+            retry_after: Duration::from_secs(1),
+            growth: Growth::OnDemand { headroom: 0.0 },
+            ..Pack::THALWEG.gateway
+        },
     }
 }
 
@@ -48,7 +56,13 @@ fn timeout(gateway: &mut Gateway, ms: u64) -> Vec<Effect> {
 
 fn submit(ticket: u64) -> Event {
     let sampling = Sampling { max_tokens: 4, ..Sampling::default() };
-    Event::Submit { ticket, prompt: vec![10, 11], sampling }
+    Event::Submit {
+        ticket,
+        prompt: vec![10, 11],
+        sampling,
+        priority: Open::PRIORITY_DEFAULT,
+        tenant: 0,
+    }
 }
 
 fn request(ticket: u64) -> RequestId {
@@ -185,7 +199,8 @@ fn a_refused_request_pauses_and_tries_again_at_once_when_room_is_freed() {
 #[test]
 fn room_told_by_hosts_is_respected() {
     let mut gateway = gateway();
-    let load = |host, kv_free_tokens| Event::Load { host, kv_free_tokens, requests: 0 };
+    let load =
+        |host, kv_free_tokens| Event::Load { host, kv_free_tokens, requests: 0, queue_us: 0 };
     on(&mut gateway, 0, load(B, 16));
     on(&mut gateway, 0, load(C, 8));
     assert_eq!(opens(&on(&mut gateway, 1, submit(1))), [(0, B, 2)]);
@@ -215,6 +230,8 @@ fn impossible_requests_are_rejected_with_the_numbers() {
         ticket,
         prompt: vec![1; count],
         sampling: Sampling::default(),
+        priority: Open::PRIORITY_DEFAULT,
+        tenant: 0,
     };
     let effects = on(&mut gateway, 0, long(2, 100));
     let too_long = Rejection::TooLong { prompt_tokens: 100, context_tokens: 100 };

@@ -1,19 +1,23 @@
-//! Forms steps, and sends on what comes of them.
+//! Forms steps, and makes room for them.
 //!
-//! Decode rows go first, as each is a user waiting for a token; then parts of prompts until the
-//! step has [`PREFILL_CHUNK_TOKENS`] of them. The bound on decode rows is the plan's pacing: one
-//! large batch that walks the stages would leave all others without work.
+//! Decode rows go first, as each is a user waiting for a token; then parts of prompts, as many as
+//! plan and time allow. The bound on decode rows is pacing: one large batch that walks the stages
+//! would leave all others without work.
 
-use thalweg_wire::{Activations, Attempt, Candidate, Epoch, Finish, Refusal, RequestId, Token};
+use thalweg_wire::{Attempt, Epoch, Phase, Refusal, RequestId};
 
 use super::request::{Request, State, Work};
-use super::{Effect, PREFILL_CHUNK_TOKENS, Stage, StepItem, StepOutput, TensorId, Want};
+use super::requests::Slot;
+use super::{Effect, Stage, StepItem, Want};
+use crate::kv::{BlockCopy, Short};
 use crate::machine::Time;
+use crate::policy::Prefill;
 
 /// The step that runs.
 #[derive(Debug)]
 pub(super) struct Flight {
     pub(super) shard: Epoch,
+    pub(super) started_at: Time,
     /// In the order of the step's items.
     pub(super) parts: Vec<Part>,
 }
@@ -21,129 +25,137 @@ pub(super) struct Flight {
 /// One item of the step that runs.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Part {
-    request: RequestId,
-    attempt: Attempt,
-    work: Work,
+    pub(super) slot: Slot,
+    pub(super) request: RequestId,
+    pub(super) attempt: Attempt,
+    pub(super) work: Work,
 }
 
 impl Stage {
-    /// Starts a step if any layers have work.
-    pub(super) fn start_step(&mut self) {
-        let Some(shard) = self.shards.next_queued(self.stepped) else { return };
-        self.stepped = shard;
-        let mut parts = Vec::new();
-        let mut items = Vec::new();
-        for (id, limit) in self.take_batch(shard) {
-            let request = self.requests.get_mut(&id).expect("queued requests are at hand");
-            let (work, input) = request.take_work(limit).expect("queued requests have work");
-            request.state = State::Running;
-            parts.push(Part { request: id, attempt: request.attempt, work });
-            items.push(StepItem {
-                epoch: shard,
-                layers: request.hop().layers,
-                blocks: request.blocks.clone(),
-                first_position: work.first_position,
-                input,
-                want: want(request, work),
-            });
+    /// Starts a step if any layers have work. Requests that find no room for it give way.
+    pub(super) fn start_step(&mut self, now: Time) {
+        while let Some(shard) = self.shards.next_queued(self.stepped) {
+            self.held_until = self.held_until(shard, now);
+            if self.held_until.is_some() {
+                return;
+            }
+            self.stepped = shard;
+            let batch = self.take_batch(shard);
+            let ready = self.make_room(batch);
+            if ready.is_empty() {
+                continue;
+            }
+            let items = ready.into_iter().map(|(part, copies)| (part, self.item(part, copies)));
+            let (parts, items) = items.unzip();
+            self.steps = self.steps.wrapping_add(1);
+            self.flight = Some(Flight { shard, started_at: now, parts });
+            self.effects.push_back(Effect::Step(items));
+            return;
         }
-        self.flight = Some(Flight { shard, parts });
-        self.effects.push_back(Effect::Step(items));
     }
 
-    /// Takes the requests of the next step out of their queues, with the rows each may compute.
-    fn take_batch(&mut self, shard: Epoch) -> Vec<(RequestId, u32)> {
-        let shard = self.shards.held_mut(shard);
-        let decode_rows = shard.decode.len().min(shard.batch_max as usize);
-        let mut batch: Vec<_> = shard.decode.drain(..decode_rows).map(|id| (id, 1)).collect();
-        let mut budget = PREFILL_CHUNK_TOKENS;
-        while let Some(id) = shard.prefill.front() {
-            let request = &self.requests[id];
-            let rows = request.work().expect("queued requests have work").count;
-            let fits = rows <= budget || request.is_first() || budget == PREFILL_CHUNK_TOKENS;
-            if budget == 0 || !fits {
+    /// Takes the requests of the next step out of their queues, with the rows each computes.
+    fn take_batch(&mut self, epoch: Epoch) -> Vec<Part> {
+        let policy = self.config.policy;
+        let shard = self.shards.held_mut(epoch);
+        shard.ready_since = None;
+        let decode_max = shard.decode_max(policy.pacing) as usize;
+        let mut batch = Vec::with_capacity(decode_max.min(shard.decode.len()) + 1);
+        while batch.len() < decode_max
+            && let Some(slot) = shard.decode.take()
+        {
+            batch.push(part(slot, &mut self.requests[slot], 1));
+        }
+        let decode_rows = u32::try_from(batch.len()).expect("bounded by the plan");
+        let budget = shard.prompt_tokens_max(policy, decode_rows);
+        let limit = |left| if policy.prefill == Prefill::Whole { u32::MAX } else { left };
+        let mut left = budget;
+        while left > 0
+            && let Some(&slot) = shard.prefill.peek()
+        {
+            let request = &mut self.requests[slot];
+            let work = request.work(limit(left)).expect("queued requests have work");
+            // What cannot be cut goes alone if it is too long for any step.
+            if work.count > left && left < budget {
                 break;
             }
-            batch.push((*id, budget));
-            budget = budget.saturating_sub(rows);
-            shard.prefill.pop_front();
+            shard.prefill.take();
+            shard.dequeued(request.state);
+            batch.push(part(slot, request, limit(left)));
+            left = left.saturating_sub(work.count);
         }
         batch
     }
 
-    /// Sends on what the step computed. Outputs of requests that ended meanwhile are dropped.
-    ///
-    /// # Panics
-    ///
-    /// If the outputs do not match the items: the compute thread is broken.
-    pub(super) fn step_done(&mut self, now: Time, outputs: Vec<StepOutput>) {
-        let flight = self.flight.take().expect("a step ends once");
-        assert_eq!(outputs.len(), flight.parts.len(), "one output per item");
-        for (part, output) in flight.parts.into_iter().zip(outputs) {
-            let id = part.request;
-            let Some(request) = self.requests.get_mut(&id).filter(|it| it.attempt == part.attempt)
-            else {
-                if let StepOutput::Rows(tensor) = output {
-                    self.effects.push_back(Effect::Drop(tensor));
+    /// Makes the rows of a batch writable. Whoever ranks last gives way to one that finds no
+    /// block; the batch goes on without those who did.
+    fn make_room(&mut self, batch: Vec<Part>) -> Vec<(Part, Vec<BlockCopy>)> {
+        let mut ready = Vec::with_capacity(batch.len());
+        let mut gave_way = false;
+        for part in batch {
+            while self.is_here(part) {
+                match self.prepare(part) {
+                    Ok(copies) => {
+                        ready.push((part, copies));
+                        break;
+                    }
+                    Err(Short { .. }) => {
+                        self.preempt_for(part.slot);
+                        gave_way = true;
+                    }
                 }
-                continue;
-            };
-            request.state = State::Idle;
-            request.touched_at = now;
-            match output {
-                StepOutput::Rows(tensor) => self.send_rows(part, tensor),
-                StepOutput::Nothing => {}
-                StepOutput::Sampled { sampled, top } => self.send_token(part, sampled, top),
-            }
-            self.enqueue(id);
-        }
-    }
-
-    /// Gives up every request of a step that failed.
-    pub(super) fn step_failed(&mut self) {
-        let flight = self.flight.take().expect("a step ends once");
-        for Part { request, attempt, .. } in flight.parts {
-            if self.requests.get(&request).is_some_and(|it| it.attempt == attempt) {
-                self.give_up(request, Refusal::Gap);
             }
         }
+        if gave_way {
+            ready.retain(|&(part, _)| self.is_here(part));
+        }
+        ready
     }
 
-    fn send_rows(&mut self, part: Part, tensor: TensorId) {
-        let Part { request, attempt, work } = part;
-        let to = self.requests[&request].next().expect("the last stage asks for no rows");
-        let activations = Activations {
-            request,
-            attempt,
-            first_position: work.first_position,
-            count: work.count,
-            hidden: self.config.hidden,
-            dtype: self.config.dtype,
-            phase: work.phase,
-            sample: work.sample,
-        };
-        self.effects.push_back(Effect::SendActivations { to, activations, tensor });
+    fn prepare(&mut self, part: Part) -> Result<Vec<BlockCopy>, Short> {
+        let request = &mut self.requests[part.slot];
+        let kv = &mut self.shards.held_mut(request.shard).kv;
+        kv.prepare(&mut request.table, part.work.first_position, part.work.end())
     }
 
-    /// Sends a sampled token to the gateway and, for the next step, to the first stage. The first
-    /// stage needs no last token, and a stage that is first and last keeps its tokens itself.
-    fn send_token(&mut self, part: Part, sampled: Candidate, top: Vec<Candidate>) {
-        let Part { request: id, attempt, .. } = part;
-        let request = self.requests.get_mut(&id).expect("its step just ended");
-        let position = request.tokens_known();
-        request.push_token(position, sampled.token).expect("positions follow each other");
-        let finish = finish(request, sampled.token);
-        let first = (!request.is_first()).then(|| request.route.first().host);
-        let token = Token { request: id, attempt, position, sampled, top, finish };
-        if let Some(to) = first.filter(|&it| it != id.gateway && finish.is_none()) {
-            let token = Token { top: Vec::new(), ..token.clone() };
-            self.effects.push_back(Effect::SendToken { to, token });
-        }
-        self.effects.push_back(Effect::SendToken { to: id.gateway, token });
-        if finish.is_some() {
-            self.end(id, attempt);
+    /// Takes the blocks of the request that ranks last, which may be the one that needs them. The
+    /// first of all is never taken from: with all blocks its own it needs no more.
+    fn preempt_for(&mut self, slot: Slot) {
+        let shard = self.shards.held_mut(self.requests[slot].shard);
+        let last = shard.ranks.last().expect("the one that asks holds blocks").1;
+        let victim = if self.config.policy.preemption { last } else { slot };
+        self.counters.preemptions += 1;
+        self.give_up(victim, Refusal::Preempted);
+    }
+
+    /// Whether the request that a part is of still is what it was.
+    pub(super) fn is_here(&self, part: Part) -> bool {
+        let request = self.requests.get(part.slot);
+        request.is_some_and(|it| it.id == part.request && it.attempt == part.attempt)
+    }
+
+    fn item(&mut self, part: Part, copies: Vec<BlockCopy>) -> StepItem {
+        let request = &mut self.requests[part.slot];
+        let input = request.take(part.work);
+        StepItem {
+            epoch: request.shard,
+            layers: request.hop().layers,
+            blocks: request.table.blocks().clone(),
+            copies,
+            first_position: part.work.first_position,
+            rows: part.work.count,
+            input,
+            want: want(request, part.work),
         }
     }
+}
+
+/// Takes a request out of its queue for a step.
+fn part(slot: Slot, request: &mut Request, limit: u32) -> Part {
+    let work = request.work(limit).expect("queued requests have work");
+    assert!(work.phase == Phase::Prefill || work.count == 1, "decode steps are of one row");
+    request.state = State::Running;
+    Part { slot, request: request.id, attempt: request.attempt, work }
 }
 
 /// What a stage computes rows for.
@@ -156,15 +168,7 @@ fn want(request: &Request, work: Work) -> Want {
     }
     Want::Sample {
         sampling: request.sampling.clone(),
-        history: request.tokens().to_vec(),
+        history: request.tokens().clone(),
         prompt_tokens: request.prompt_tokens,
     }
-}
-
-/// Whether `token`, the latest, ends the request.
-fn finish(request: &Request, token: u32) -> Option<Finish> {
-    if request.sampling.stop_tokens.contains(&token) {
-        return Some(Finish::Stop);
-    }
-    (request.tokens_known() >= request.total_tokens).then_some(Finish::Length)
 }

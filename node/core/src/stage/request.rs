@@ -1,31 +1,45 @@
 //! What one stage knows of one request: its blocks, and what there is to compute.
 
+use std::cmp::Reverse;
 use std::collections::VecDeque;
+use std::sync::Arc;
 
-use thalweg_wire::{Activations, Attempt, Epoch, Hop, HostId, Open, Phase, Route, Sampling};
+use thalweg_wire::{
+    Activations, Attempt, Epoch, Hop, HostId, Open, Phase, RequestId, Route, Sampling,
+};
 
-use super::{PREFILL_CHUNK_TOKENS, StepInput, TensorId};
+use super::{StepInput, TensorId};
+use crate::fair::Place;
+use crate::kv::Table;
 use crate::machine::Time;
+
+/// Hops of a route at most on which every stage knows every token: the first and the last do.
+const KNOWING_HOPS_MAX: usize = 2;
 
 /// A request that was admitted.
 #[derive(Debug)]
 pub(super) struct Request {
+    pub(super) id: RequestId,
     pub(super) attempt: Attempt,
     /// Names the layers it is computed by.
     pub(super) shard: Epoch,
     pub(super) route: Route,
     /// Where this host stands in the route.
     index: usize,
-    pub(super) sampling: Sampling,
+    pub(super) sampling: Arc<Sampling>,
     pub(super) prompt_tokens: u32,
-    /// Length of the sequence at most; `blocks` holds that many.
+    /// Length of the sequence at most.
     pub(super) total_tokens: u32,
-    pub(super) blocks: Vec<u32>,
+    pub(super) rank: Rank,
+    pub(super) tenant: u64,
+    pub(super) table: Table,
     pub(super) state: State,
     /// When the latest frame came.
     pub(super) touched_at: Time,
-    /// Known token ids. Grows at the first and the last stage; empty at others.
-    tokens: Vec<u32>,
+    /// Whether it was queued for a decode step already.
+    pub(super) decodes: bool,
+    /// Known token ids. Grows at the first and the last stage; those of the open at others.
+    tokens: Arc<Vec<u32>>,
     /// Number of tokens when the request opened: rows from here on are decode steps.
     opened_tokens: u32,
     /// Position of the next row to compute (first stage) or to receive (others).
@@ -34,13 +48,26 @@ pub(super) struct Request {
     rows: VecDeque<Rows>,
 }
 
+/// Who gives way to whom: the last first.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(super) struct Rank {
+    priority: Reverse<u8>,
+    arrived_us: u64,
+    id: RequestId,
+}
+
 /// Where a request is between its queue and the compute thread.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum State {
     /// Waits for a frame.
     Idle,
     /// Waits for a step.
-    Queued,
+    Queued {
+        phase: Phase,
+        /// Rows that wait.
+        rows: u32,
+        place: Place,
+    },
     /// Part of the step that runs.
     Running,
 }
@@ -65,34 +92,68 @@ struct Rows {
     tensor: TensorId,
 }
 
+impl Rank {
+    /// The rank of a request.
+    pub(super) const fn of(open: &Open) -> Self {
+        let priority = Reverse(open.priority);
+        Self { priority, arrived_us: open.arrived_us, id: open.request }
+    }
+
+    /// Larger goes first.
+    pub(super) const fn priority(&self) -> u8 {
+        self.priority.0
+    }
+
+    /// When the client asked, in microseconds since 1970.
+    pub(super) const fn arrived_us(&self) -> u64 {
+        self.arrived_us
+    }
+}
+
+impl State {
+    /// Whether the request waits for a step.
+    pub(super) const fn is_queued(self) -> bool {
+        matches!(self, Self::Queued { .. })
+    }
+}
+
+impl Work {
+    /// One past the position of the last row.
+    pub(super) const fn end(self) -> u32 {
+        self.first_position + self.count
+    }
+}
+
 impl Request {
-    /// Creates the state of a request just opened, as stage `index` of its route.
-    pub(super) fn new(open: &Open, index: usize, shard: Epoch, total_tokens: u32) -> Self {
+    /// Creates the state of a request just opened, as stage `index` of its route. `table` holds
+    /// the prefix it claims, and has room for `tokens`.
+    pub(super) fn new(
+        open: &Open,
+        index: usize,
+        shard: Epoch,
+        total_tokens: u32,
+        tokens: &[u32],
+        table: Table,
+    ) -> Self {
         Self {
+            id: open.request,
             attempt: open.attempt,
             shard,
             route: open.route.clone(),
             index,
-            sampling: open.sampling.clone(),
+            sampling: Arc::new(open.sampling.clone()),
             prompt_tokens: open.prompt_tokens,
             total_tokens,
-            blocks: Vec::new(),
+            rank: Rank::of(open),
+            tenant: open.tenant,
+            table,
             state: State::Idle,
             touched_at: Time::ZERO,
-            tokens: Vec::new(),
-            opened_tokens: 0,
-            next_position: 0,
+            decodes: false,
+            tokens: Arc::new(tokens.to_vec()),
+            opened_tokens: u32::try_from(tokens.len()).expect("checked against the context"),
+            next_position: open.cached_tokens,
             rows: VecDeque::new(),
-        }
-    }
-
-    /// Takes the blocks and the token ids the request starts with.
-    pub(super) fn start(&mut self, now: Time, blocks: Vec<u32>, tokens: &[u32]) {
-        self.touched_at = now;
-        self.blocks = blocks;
-        self.opened_tokens = u32::try_from(tokens.len()).expect("checked against the context");
-        if self.is_first() || self.is_last() {
-            self.tokens = tokens.to_vec();
         }
     }
 
@@ -105,7 +166,7 @@ impl Request {
         if position > known || known >= self.total_tokens {
             return Err(Gap);
         }
-        self.tokens.push(token);
+        Arc::make_mut(&mut self.tokens).push(token);
         Ok(())
     }
 
@@ -122,7 +183,9 @@ impl Request {
             return Ok(Some(tensor));
         }
         let whole = !sample || !self.is_last() || end == self.tokens_known();
-        if count == 0 || first_position != self.next_position || !whole {
+        let one_by_one = phase == Phase::Prefill || count == 1;
+        let follows = count > 0 && first_position == self.next_position && !self.is_first();
+        if !(whole && one_by_one && follows) {
             return Err(Gap);
         }
         self.next_position = end;
@@ -131,22 +194,25 @@ impl Request {
         Ok(None)
     }
 
-    /// Takes the next rows out for a step, at most `limit` where rows can be cut.
-    pub(super) fn take_work(&mut self, limit: u32) -> Option<(Work, StepInput)> {
-        if let Some(Rows { work, tensor }) = self.rows.pop_front() {
-            return Some((work, StepInput::Tensor(tensor)));
-        }
-        let work = self.token_work(limit)?;
-        let Work { first_position, count, .. } = work;
-        self.next_position += count;
-        let tokens = &self.tokens[first_position as usize..][..count as usize];
-        Some((work, StepInput::Tokens(tokens.to_vec())))
+    /// The rows to compute next, at most `limit` where rows can be cut.
+    pub(super) fn work(&self, limit: u32) -> Option<Work> {
+        let rows = self.rows.front().map(|it| it.work);
+        rows.or_else(|| self.token_work(limit))
     }
 
-    /// The rows that [`take_work`](Self::take_work) would take out.
-    pub(super) fn work(&self) -> Option<Work> {
-        let rows = self.rows.front().map(|it| it.work);
-        rows.or_else(|| self.token_work(PREFILL_CHUNK_TOKENS))
+    /// Whether there is anything to compute.
+    pub(super) fn has_work(&self) -> bool {
+        !self.rows.is_empty() || self.token_work(1).is_some()
+    }
+
+    /// Takes rows out for a step: what [`work`](Self::work) said.
+    pub(super) fn take(&mut self, work: Work) -> StepInput {
+        if let Some(Rows { tensor, .. }) = self.rows.pop_front() {
+            return StepInput::Tensor(tensor);
+        }
+        self.next_position = work.end();
+        let tokens = &self.tokens[work.first_position as usize..work.end() as usize];
+        StepInput::Tokens(tokens.to_vec())
     }
 
     /// Rows to compute from token ids.
@@ -162,9 +228,17 @@ impl Request {
         Some(Work { first_position, count, phase, sample: count == left })
     }
 
-    /// Gives up the rows that wait.
-    pub(super) fn into_rows(self) -> impl Iterator<Item = TensorId> {
-        self.rows.into_iter().map(|it| it.tensor)
+    /// The table, and the tensors of the rows that wait.
+    pub(super) fn into_held(self) -> (Table, impl Iterator<Item = TensorId>) {
+        (self.table, self.rows.into_iter().map(|it| it.tensor))
+    }
+
+    /// The table, and the tokens that every stage of the route knows: others must be able to use
+    /// them on all stages or on none.
+    pub(super) fn shared(&mut self) -> (&mut Table, &[u32]) {
+        let all = self.route.hops().len() <= KNOWING_HOPS_MAX;
+        let known = if all { self.tokens.len() } else { self.opened_tokens as usize };
+        (&mut self.table, &self.tokens[..known])
     }
 
     /// This stage's part of the route.
@@ -198,8 +272,8 @@ impl Request {
         self.is_first() && !self.is_last()
     }
 
-    /// Token ids so far.
-    pub(super) fn tokens(&self) -> &[u32] {
+    /// Token ids so far, at the first and the last stage.
+    pub(super) const fn tokens(&self) -> &Arc<Vec<u32>> {
         &self.tokens
     }
 

@@ -1,11 +1,14 @@
 use std::collections::BTreeSet;
 
-use thalweg_wire::{Finish, Hop, Phase, Route};
+use thalweg_wire::{Candidate, Finish, Hop, Open, Phase, Profile, Release, Route, Sampling};
 
 use super::*;
 use crate::fixture::layers;
+use crate::policy::Pack;
 
+mod groups;
 mod random;
+mod scarce;
 
 const ME: HostId = HostId(1);
 const GATEWAY: HostId = HostId(8);
@@ -19,14 +22,19 @@ struct Rig {
 }
 
 impl Rig {
-    /// A host that holds `first..end` of 8 layers, 16 blocks, and decodes 2 requests together.
+    /// A host that holds `first..end` of 8 layers, 16 columns, and decodes 2 requests together.
     fn new(first: u32, end: u32) -> Self {
+        Self::with(first, end, Pack::THALWEG.stage)
+    }
+
+    fn with(first: u32, end: u32, policy: StagePolicy) -> Self {
         let stage = Stage::new(Config {
             me: ME,
             context_tokens: 400,
             hidden: 4,
             dtype: DType::F32,
             idle_after: Duration::from_secs(60),
+            policy,
         });
         let mut rig = Self { stage, tensors: BTreeSet::new(), tensors_made: 0 };
         assert_eq!(rig.on(loaded(1, first, end)), []);
@@ -82,6 +90,8 @@ impl Rig {
             dtype: DType::F32,
             phase,
             sample,
+            step: first_position,
+            step_frames: 1,
         };
         Event::Activations { from: OTHER, activations, tensor }
     }
@@ -102,12 +112,16 @@ impl Rig {
     }
 }
 
+const PACE: Pace =
+    Pace { batch_max: 2, chunk_tokens: 128, step_us: 0, requests_max: 0, micro_batches: 0 };
+
 fn loaded(epoch: u64, first: u32, end: u32) -> Event {
     Event::Loaded(Loaded {
         epoch: Epoch(epoch),
         layers: layers(first, end),
-        kv_blocks: 16,
-        batch_max: 2,
+        kv_blocks: 16 * (end - first),
+        pace: PACE,
+        profile: Profile::default(),
         first: first == 0,
         last: end == 8,
     })
@@ -138,6 +152,10 @@ fn open(counter: u64, hops: &[(HostId, u32, u32)], prompt: u32, max_tokens: u32)
         route,
         sampling,
         prompt_tokens: prompt,
+        arrived_us: counter,
+        priority: Open::PRIORITY_DEFAULT,
+        tenant: 0,
+        cached_tokens: 0,
     };
     Event::Open { from, open, tokens: (0..prompt).collect() }
 }
@@ -203,7 +221,7 @@ fn a_single_stage_feeds_itself_until_the_last_token() {
     let effects = rig.on(open(1, &ALONE, 3, 2));
     let [item] = step(&effects) else { panic!("one request") };
     assert_eq!(item.input, StepInput::Tokens(vec![0, 1, 2]));
-    assert_eq!(item.blocks.len(), 1, "5 tokens need one block");
+    assert_eq!(item.blocks.len(), 8, "3 tokens need one column of 8 layers");
     assert!(
         matches!(&item.want, Want::Sample { history, prompt_tokens: 3, .. } if history.len() == 3)
     );
@@ -381,7 +399,7 @@ fn retired_layers_go_once_their_requests_end() {
     let mut rig = Rig::new(0, 8);
     let effects = rig.on(open(1, &ALONE, 3, 8));
     assert_eq!(rig.on(loaded(2, 0, 8)), []);
-    assert_eq!(rig.on(Event::Kept { epoch: Epoch(3), from: Epoch(1), batch_max: 4 }), []);
+    assert_eq!(rig.on(Event::Kept { epoch: Epoch(3), from: Epoch(1), pace: PACE }), []);
     assert_eq!(rig.on(Event::Retire { epoch: Epoch(1) }), [], "epoch 3 uses them");
     assert_eq!(rig.on(Event::Retire { epoch: Epoch(3) }), [], "a request uses them");
     assert_eq!(rig.on(release(1, 0)), [], "a step uses them");

@@ -3,17 +3,18 @@
 
 use std::collections::BTreeMap;
 
-use thalweg_core::kv::BLOCK_TOKENS;
+use thalweg_core::kv::{BLOCK_TOKENS, BlockCopy};
 use thalweg_core::stage::{StepInput, StepItem, StepOutput, TensorId, Want};
 use thalweg_wire::{Candidate, Epoch};
 
 const VOCABULARY: u64 = 1000;
+const BLOCK: usize = BLOCK_TOKENS as usize;
 
 /// The tensors of one host.
 #[derive(Default)]
 pub struct Engine {
-    /// Keys by shard and layer, then by slot.
-    keys: BTreeMap<(Epoch, u32), Vec<u64>>,
+    /// Keys by shard, then by slot: the blocks of all layers are in one pool.
+    keys: BTreeMap<Epoch, Vec<u64>>,
     rows: BTreeMap<TensorId, Vec<u64>>,
     tensors_made: u64,
 }
@@ -21,6 +22,14 @@ pub struct Engine {
 impl Engine {
     /// Runs one step.
     pub fn step(&mut self, items: &[StepItem]) -> Vec<StepOutput> {
+        for item in items {
+            let keys = self.keys.entry(item.epoch).or_default();
+            for &BlockCopy { from, to } in &item.copies {
+                let (from, to) = (from as usize * BLOCK, to as usize * BLOCK);
+                keys.resize(keys.len().max(from.max(to) + BLOCK), 0);
+                keys.copy_within(from..from + BLOCK, to);
+            }
+        }
         items.iter().map(|item| self.item(item)).collect()
     }
 
@@ -48,10 +57,10 @@ impl Engine {
             StepInput::Tensor(tensor) => self.remove(*tensor),
         };
         for layer in item.layers.first()..item.layers.end() {
-            let keys = self.keys.entry((item.epoch, layer)).or_default();
+            let keys = self.keys.entry(item.epoch).or_default();
             for (position, row) in (item.first_position..).zip(&mut rows) {
-                let slots = (0..=position).map(|it| slot(item, it));
-                let here = slot(item, position);
+                let slots = (0..=position).map(|it| slot(item, layer, it));
+                let here = slot(item, layer, position);
                 keys.resize(keys.len().max(here + 1), 0);
                 keys[here] = mix(layer, *row);
                 let seen = slots.map(|slot| keys[slot]);
@@ -74,9 +83,10 @@ impl Engine {
     }
 }
 
-fn slot(item: &StepItem, position: u32) -> usize {
-    let block = item.blocks[(position / BLOCK_TOKENS) as usize];
-    (block * BLOCK_TOKENS + position % BLOCK_TOKENS) as usize
+fn slot(item: &StepItem, layer: u32, position: u32) -> usize {
+    let column = (position / BLOCK_TOKENS * item.layers.count()) as usize;
+    let block = item.blocks[column + (layer - item.layers.first()) as usize];
+    block as usize * BLOCK + (position % BLOCK_TOKENS) as usize
 }
 
 /// A hash of two numbers (SplitMix64).

@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use thalweg_core::gateway::{self, Gateway};
 use thalweg_core::machine::{Machine, Time};
-use thalweg_core::stage::{self, Loaded, Stage, StepItem};
+use thalweg_core::policy::{GatewayPolicy, Pack};
+use thalweg_core::stage::{self, Loaded, Pace, Stage, StepItem};
 use thalweg_wire::{
-    Assignment, Class, DType, End, Epoch, Finish, HostId, LayerRange, Message, ModelId, Plan,
-    Sampling, Weight,
+    Assignment, Class, DType, End, Epoch, Finish, HostId, LayerRange, Message, ModelId, Open, Plan,
+    Profile, Sampling, Weight,
 };
 
 use crate::engine::Engine;
@@ -17,7 +18,7 @@ use crate::engine::Engine;
 const GATEWAY: HostId = HostId(0);
 const LAYERS: u32 = 8;
 /// Few enough that requests have to wait for room.
-const KV_BLOCKS: u32 = 40;
+const COLUMNS: u32 = 40;
 
 /// What goes wrong beside delays.
 #[derive(Clone, Copy, Debug, Default)]
@@ -36,8 +37,12 @@ pub struct World {
     /// What happens next, by time and order of its making.
     agenda: BTreeMap<(Time, u64), Happening>,
     happenings: u64,
+    /// Whether hosts will tell their room.
+    beats: bool,
     /// When the latest frame of a stream arrives: streams keep their order.
     streams_busy: BTreeMap<(HostId, HostId, Class), Time>,
+    /// Blocks per layer of a host.
+    columns: u32,
     plan: Plan,
     clients: BTreeMap<u64, Client>,
     /// Opens of a second or later attempt.
@@ -57,10 +62,24 @@ struct Client {
 }
 
 enum Happening {
-    Frame { from: HostId, to: HostId, message: Message, tokens: Vec<u32>, rows: Vec<u64> },
-    Step { host: HostId, items: Vec<StepItem> },
-    Stage { host: HostId, event: stage::Event },
+    Frame {
+        from: HostId,
+        to: HostId,
+        message: Message,
+        tokens: Vec<u32>,
+        rows: Vec<u64>,
+    },
+    Step {
+        host: HostId,
+        items: Vec<StepItem>,
+    },
+    Stage {
+        host: HostId,
+        event: stage::Event,
+    },
     Gateway(gateway::Event),
+    /// Every host tells its room.
+    Beat,
 }
 
 impl World {
@@ -69,10 +88,12 @@ impl World {
             me: GATEWAY,
             incarnation: 1,
             context_tokens: 512,
-            waiting_max: 100,
-            patience: Duration::from_secs(10_000),
             stall_after: Duration::from_secs(60),
-            retry_after: Duration::from_secs(1),
+            policy: GatewayPolicy {
+                waiting_max: 100,
+                patience: Duration::from_secs(10_000),
+                ..Pack::THALWEG.gateway
+            },
         });
         Self {
             now: Time::ZERO,
@@ -82,11 +103,18 @@ impl World {
             hosts: BTreeMap::new(),
             agenda: BTreeMap::new(),
             happenings: 0,
+            beats: false,
             streams_busy: BTreeMap::new(),
-            plan: plan(0, &[]),
+            columns: COLUMNS,
+            plan: plan(0, 0, &[]),
             clients: BTreeMap::new(),
             replays: 0,
         }
+    }
+
+    /// Gives every host that loads from now on room for `columns` columns of its layers.
+    pub fn columns(&mut self, columns: u32) {
+        self.columns = columns;
     }
 
     fn random(&mut self, range: Range<u64>) -> u64 {
@@ -102,14 +130,15 @@ impl World {
             let loaded = Loaded {
                 epoch: Epoch(epoch),
                 layers,
-                kv_blocks: KV_BLOCKS,
-                batch_max: 3,
+                kv_blocks: self.columns * layers.count(),
+                pace: pace(3),
+                profile: Profile::default(),
                 first: layers.first() == 0,
                 last: layers.end() == LAYERS,
             };
             host.stage.handle(self.now, stage::Event::Loaded(loaded));
         }
-        self.activate(plan(epoch, stages));
+        self.activate(plan(epoch, self.columns, stages));
     }
 
     /// Brings a plan into effect whose layers the hosts that are left already hold.
@@ -118,10 +147,10 @@ impl World {
         let stages: Vec<_> = left.map(|it| (it.host, it.layers)).collect();
         for (id, _) in &stages {
             let (epoch, from) = (Epoch(epoch), Epoch(from));
-            let kept = stage::Event::Kept { epoch, from, batch_max: 2 };
+            let kept = stage::Event::Kept { epoch, from, pace: pace(2) };
             self.hosts.get_mut(id).expect("filtered").stage.handle(self.now, kept);
         }
-        self.activate(plan(epoch, &stages));
+        self.activate(plan(epoch, self.columns, &stages));
     }
 
     fn activate(&mut self, plan: Plan) {
@@ -149,7 +178,9 @@ impl World {
 
     pub fn submit(&mut self, ticket: u64, prompt: Vec<u32>, sampling: Sampling) {
         self.clients.insert(ticket, Client::default());
-        let submit = gateway::Event::Submit { ticket, prompt, sampling };
+        let priority = Open::PRIORITY_DEFAULT + self.random(0..2) as u8;
+        let tenant = self.random(0..2);
+        let submit = gateway::Event::Submit { ticket, prompt, sampling, priority, tenant };
         self.later(Happening::Gateway(submit));
     }
 
@@ -160,6 +191,16 @@ impl World {
     /// What the client of a ticket read.
     pub fn stream(&self, ticket: u64) -> &[u32] {
         &self.clients[&ticket].tokens
+    }
+
+    /// What all stages that live counted.
+    pub fn counted(&self) -> stage::Counters {
+        let all = self.hosts.values().map(|it| it.stage.counters());
+        all.fold(stage::Counters::default(), |sum, it| stage::Counters {
+            preemptions: sum.preemptions + it.preemptions,
+            prefix_queried_tokens: sum.prefix_queried_tokens + it.prefix_queried_tokens,
+            prefix_hit_tokens: sum.prefix_hit_tokens + it.prefix_hit_tokens,
+        })
     }
 
     pub fn shards_held(&self) -> usize {
@@ -189,6 +230,10 @@ impl World {
     fn run_until(&mut self, end: Time) {
         self.settle();
         loop {
+            if !self.beats && self.gateway.waiting() > 0 {
+                self.beats = true;
+                self.put(self.now + Duration::from_millis(200), Happening::Beat);
+            }
             let next = self.agenda.first_key_value().map(|(&(at, _), _)| at);
             let timers = self.hosts.values().filter_map(|it| it.stage.next_timeout());
             let timer = timers.chain(self.gateway.next_timeout()).min();
@@ -216,15 +261,30 @@ impl World {
                 self.deliver(from, to, message, tokens, rows);
             }
             Happening::Gateway(event) => self.gateway.handle(self.now, event),
+            Happening::Beat => self.beat(),
             Happening::Stage { host, event } => self.tell(host, event),
-            Happening::Step { host, items } => self.step(host, &items),
+            Happening::Step { host, items } => self.step(host, items),
         }
     }
 
-    fn step(&mut self, host: HostId, items: &[StepItem]) {
+    /// Every host tells its room, which the gateway hears a while later.
+    fn beat(&mut self) {
+        self.beats = false;
+        let load = |(&host, it): (&HostId, &Host)| gateway::Event::Load {
+            host,
+            kv_free_tokens: it.stage.kv_free_tokens(),
+            requests: it.stage.requests() as u32,
+            queue_us: it.stage.queue_us(),
+        };
+        let loads: Vec<_> = self.hosts.iter().map(load).collect();
+        loads.into_iter().for_each(|it| self.later(Happening::Gateway(it)));
+    }
+
+    fn step(&mut self, host: HostId, items: Vec<StepItem>) {
         let fails = self.random(0..1000) < self.faults.steps_failed_per_thousand;
         let Some(it) = self.hosts.get_mut(&host) else { return };
-        let outputs = it.engine.step(items);
+        let outputs = it.engine.step(&items);
+        drop(items);
         if fails {
             for output in outputs {
                 if let stage::StepOutput::Rows(tensor) = output {
@@ -368,14 +428,28 @@ fn host(me: HostId) -> Host {
         hidden: 1,
         dtype: DType::F32,
         idle_after: Duration::from_secs(300),
+        policy: Pack::THALWEG.stage,
     });
     Host { stage, engine: Engine::default(), shards: BTreeSet::new() }
 }
 
+fn pace(batch_max: u32) -> Pace {
+    Pace { batch_max, chunk_tokens: 128, step_us: 0, requests_max: 0, micro_batches: 0 }
+}
+
 /// A plan with the same flow over every hop that fits.
-fn plan(epoch: u64, stages: &[(HostId, LayerRange)]) -> Plan {
-    let kv_tokens = u64::from(KV_BLOCKS) * 16;
-    let assign = |&(host, layers)| Assignment { host, layers, kv_tokens, batch_max: 3 };
+fn plan(epoch: u64, columns: u32, stages: &[(HostId, LayerRange)]) -> Plan {
+    let kv_tokens = u64::from(columns) * 16;
+    let assign = |&(host, layers)| Assignment {
+        host,
+        layers,
+        kv_tokens,
+        batch_max: 3,
+        chunk_tokens: 128,
+        step_us: 0,
+        requests_max: 0,
+        micro_batches: 0,
+    };
     let assignments: Vec<_> = stages.iter().map(assign).collect();
     let ends = assignments.iter().map(|it| (End::Host(it.host), it.layers.end()));
     let mut weights = Vec::new();

@@ -8,7 +8,7 @@ use tempfile::TempDir;
 use thalweg_engine::{Item, LoadError, LoadOptions, ModelSource, Output, Shard, Want};
 
 use crate::rig::{Part, activations, expect_rows, item, load, load_cut, logits, open};
-use crate::rig::{range, table};
+use crate::rig::{columns, range, table};
 
 /// Layers of the small models.
 const LAYERS: usize = 7;
@@ -101,15 +101,15 @@ fn prompt(length: usize, seed: u64) -> Vec<u32> {
     (0..length).map(|_| random.u32(0..VOCAB)).collect()
 }
 
-fn part(first_block: u32, tokens: Vec<u32>) -> Part {
-    Part { blocks: table(first_block, tokens.len()), first_position: 0, tokens }
+fn part(first_column: u32, tokens: Vec<u32>) -> Part {
+    Part { columns: columns(first_column, tokens.len()), first_position: 0, tokens }
 }
 
-/// Requests of different lengths, in blocks that do not overlap.
+/// Requests of different lengths, in columns that do not overlap.
 fn parts() -> Vec<Part> {
     let lengths = [1, 5, 16, 17, 40, 3, 2, 9, 33, 1];
     let parts = lengths.iter().zip((0u32..).step_by(3));
-    parts.map(|(&length, block)| part(block, prompt(length, u64::from(block)))).collect()
+    parts.map(|(&length, column)| part(column, prompt(length, u64::from(column)))).collect()
 }
 
 #[test]
@@ -147,8 +147,8 @@ fn a_prompt_in_chunks_gives_the_bits_of_a_prompt_at_once() {
             let mut found = Vec::new();
             for (index, tokens) in whole.tokens.chunks(chunk).enumerate() {
                 let first_position = u32::try_from(index * chunk).expect("short");
-                let blocks = table(20, whole.tokens.len());
-                let part = Part { blocks, first_position, tokens: tokens.to_vec() };
+                let columns = columns(20, whole.tokens.len());
+                let part = Part { columns, first_position, tokens: tokens.to_vec() };
                 found.extend(activations(&mut shards, &[part]).remove(0));
             }
             assert_eq!(found, expected, "chunks of {chunk}");
@@ -164,20 +164,55 @@ fn items_may_run_different_layers_of_a_shard_in_one_step() {
     let [all, front, middle] =
         [part(0, prompt(20, 1)), part(2, prompt(9, 2)), part(3, prompt(6, 3))];
     let entering = activations(&mut pieces[..1], std::slice::from_ref(&middle)).remove(0);
+    let held = range(0, 7);
+    let tables = [
+        table(&all.columns, held, held),
+        table(&front.columns, range(0, 3), held),
+        table(&middle.columns, range(2, 5), held),
+    ];
     let items = [
-        item(&all, &[], range(0, 7), Want::Rows),
-        item(&front, &[], range(0, 3), Want::Rows),
-        item(&middle, &entering, range(2, 5), Want::Rows),
+        item(&all, &tables[0], &[], held, Want::Rows),
+        item(&front, &tables[1], &[], range(0, 3), Want::Rows),
+        item(&middle, &tables[2], &entering, range(2, 5), Want::Rows),
     ];
     let found: Vec<Vec<f32>> =
         whole.step(&items).expect("the step runs").into_iter().map(expect_rows).collect();
 
-    let alone = |shard: &mut Shard, item: Item<'_>| {
-        expect_rows(shard.step(&[item]).expect("the step runs").remove(0))
-    };
     assert_eq!(found[0], activations(&mut pieces, std::slice::from_ref(&all)).remove(0));
-    assert_eq!(found[1], alone(&mut load(&source, range(0, 3), 1), items[1]));
-    assert_eq!(found[2], alone(&mut pieces[1], items[2]));
+    let mut first = load(&source, range(0, 3), 1);
+    assert_eq!(found[1], activations(std::slice::from_mut(&mut first), &[front]).remove(0));
+    let blocks = table(&middle.columns, range(2, 5), range(2, 5));
+    let alone = [item(&middle, &blocks, &entering, range(2, 5), Want::Rows)];
+    assert_eq!(found[2], expect_rows(pieces[1].step(&alone).expect("the step runs").remove(0)));
+}
+
+#[test]
+fn a_copied_block_is_the_fork_s_own() {
+    let (_folder, source) = small(GEMMA);
+    let held = range(0, 7);
+    let mut shard = [load(&source, held, 1)];
+    let prompt = prompt(20, 1);
+    let ask = |columns: &[u32], tokens: &[u32], first_position| Part {
+        columns: columns.to_vec(),
+        first_position,
+        tokens: tokens.to_vec(),
+    };
+    let alone: Vec<_> = [3, 4]
+        .map(|token| {
+            activations(&mut shard, &[ask(&[8, 9], &prompt, 0)]);
+            activations(&mut shard, &[ask(&[8, 9], &[token], 20)]).remove(0)
+        })
+        .into();
+    activations(&mut shard, &[ask(&[0, 1], &prompt, 0)]);
+    // The fork shares the first column and writes to a copy of the second.
+    let (kept, own) = (table(&[1], held, held), table(&[2], held, held));
+    let copies: Vec<_> = kept.into_iter().zip(own).collect();
+    let parts = [ask(&[0, 1], &[3], 20), ask(&[0, 2], &[4], 20)];
+    let tables = parts.each_ref().map(|it| table(&it.columns, held, held));
+    let mut items = [0, 1].map(|it| item(&parts[it], &tables[it], &[], held, Want::Rows));
+    items[1].copies = &copies;
+    let outputs = shard[0].step(&items).expect("the step runs");
+    assert_eq!(outputs.into_iter().map(expect_rows).collect::<Vec<_>>(), alone);
 }
 
 #[test]
@@ -216,21 +251,23 @@ fn damaged_activations_harm_only_their_own_request() {
     let (_folder, source) = small(LLAMA);
     let mut last = load(&source, range(5, 7), 1);
     let (good, bad) = (part(0, prompt(4, 1)), part(1, prompt(4, 2)));
+    let layers = range(5, 7);
+    let [here, there] = [&good, &bad].map(|it| table(&it.columns, layers, layers));
     let (rows, damaged) = (vec![0.3; 160], vec![f32::NAN; 160]);
     let step = |shard: &mut Shard, items: &[Item<'_>]| shard.step(items).expect("the step runs");
-    let expected = step(&mut last, &[item(&good, &rows, range(5, 7), Want::Rows)]).remove(0);
+    let expected = step(&mut last, &[item(&good, &here, &rows, layers, Want::Rows)]).remove(0);
     let items = [
-        item(&bad, &damaged, range(5, 7), Want::Rows),
-        item(&good, &rows, range(5, 7), Want::Rows),
+        item(&bad, &there, &damaged, layers, Want::Rows),
+        item(&good, &here, &rows, layers, Want::Rows),
     ];
     assert_eq!(step(&mut last, &items)[1], expected);
     // The blocks go to another request, which must not see what was left in them.
-    let reused = Part { blocks: bad.blocks.clone(), ..good.clone() };
-    assert_eq!(step(&mut last, &[item(&reused, &rows, range(5, 7), Want::Rows)])[0], expected);
+    let reused = step(&mut last, &[item(&good, &there, &rows, layers, Want::Rows)]).remove(0);
+    assert_eq!(reused, expected);
     let sampling = thalweg_wire::Sampling::default();
     let want = Want::Sample { sampling: &sampling, history: &[], prompt_tokens: 0 };
     let error =
-        last.step(&[item(&bad, &damaged, range(5, 7), want)]).expect_err("NaN has no token");
+        last.step(&[item(&bad, &there, &damaged, layers, want)]).expect_err("NaN has no token");
     assert_eq!(error.to_string(), "item 0 has logits that are not numbers");
     assert!(matches!(expected, Output::Rows(_)));
 }

@@ -5,8 +5,10 @@ use thalweg_engine::{
 };
 use thalweg_wire::{LayerRange, Sampling};
 
-/// Blocks of every shard of the tests.
-pub const BLOCKS: u32 = 192;
+/// Runs of 16 tokens for which every layer of the tests has blocks.
+pub const COLUMNS: u32 = 192;
+/// No number of blocks of the tests is a multiple of this.
+const STRIDE: u32 = 7919;
 
 /// Opens a built-in model, which is fetched if it is not on this machine.
 pub fn open(name: &str) -> ModelSource {
@@ -24,7 +26,7 @@ pub fn load(source: &ModelSource, layers: LayerRange, threads: usize) -> Shard {
     let options = LoadOptions {
         embed: layers.first() == 0,
         head: layers.end() as usize == source.config().layers,
-        kv_blocks: BLOCKS,
+        kv_blocks: COLUMNS * layers.count(),
         threads,
         on_progress: &|_| {},
     };
@@ -39,16 +41,25 @@ pub fn load_cut(source: &ModelSource, cuts: &[u32]) -> Vec<Shard> {
     firsts.zip(ends).map(|(first, end)| load(source, range(first, end), 1)).collect()
 }
 
-/// A block table for up to `tokens` tokens that starts at block `first`.
-pub fn table(first: u32, tokens: usize) -> Vec<u32> {
-    let count = u32::try_from(tokens.div_ceil(BLOCK_TOKENS)).expect("few blocks");
+/// Columns for up to `tokens` tokens, starting at number `first`.
+pub fn columns(first: u32, tokens: usize) -> Vec<u32> {
+    let count = u32::try_from(tokens.div_ceil(BLOCK_TOKENS)).expect("few columns");
     (first..first + count).collect()
+}
+
+/// The blocks of some columns in `layers` of a shard that holds `held`: scattered over the pool,
+/// each of one column and layer.
+pub fn table(columns: &[u32], layers: LayerRange, held: LayerRange) -> Vec<u32> {
+    let total = COLUMNS * held.count();
+    let block = |column, layer| (column * held.count() + layer - held.first()) * STRIDE % total;
+    let of_column = |&column| (layers.first()..layers.end()).map(move |it| block(column, it));
+    columns.iter().flat_map(of_column).collect()
 }
 
 /// One part of a request to run through a whole pipeline.
 #[derive(Clone, Debug)]
 pub struct Part {
-    pub blocks: Vec<u32>,
+    pub columns: Vec<u32>,
     pub first_position: u32,
     pub tokens: Vec<u32>,
 }
@@ -58,9 +69,10 @@ pub fn activations(shards: &mut [Shard], parts: &[Part]) -> Vec<Vec<f32>> {
     let mut rows: Vec<Vec<f32>> = vec![Vec::new(); parts.len()];
     for shard in shards {
         let layers = shard.layers();
-        let pairs = parts.iter().zip(&rows);
+        let tables = tables(parts, layers);
+        let all = parts.iter().zip(&tables).zip(&rows);
         let items: Vec<Item> =
-            pairs.map(|(part, rows)| item(part, rows, layers, Want::Rows)).collect();
+            all.map(|((part, table), rows)| item(part, table, rows, layers, Want::Rows)).collect();
         let outputs = shard.step(&items).expect("the step runs");
         rows = outputs.into_iter().map(expect_rows).collect();
     }
@@ -77,12 +89,12 @@ pub fn logits(shards: &mut [Shard], parts: &[Part]) -> Vec<Vec<f32>> {
 
 /// Greedy tokens after each prompt, all computed side by side.
 pub fn greedy(shards: &mut [Shard], prompts: &[Vec<u32>], count: usize) -> Vec<Vec<u32>> {
-    let mut first_block = 0;
+    let mut first_column = 0;
     let mut parts: Vec<Part> = Vec::new();
     for prompt in prompts {
-        let blocks = table(first_block, prompt.len() + count);
-        first_block += blocks.len() as u32;
-        parts.push(Part { blocks, first_position: 0, tokens: prompt.clone() });
+        let columns = columns(first_column, prompt.len() + count);
+        first_column += columns.len() as u32;
+        parts.push(Part { columns, first_position: 0, tokens: prompt.clone() });
     }
     let mut found = vec![Vec::new(); prompts.len()];
     for _ in 0..count {
@@ -103,17 +115,30 @@ fn next_tokens(shards: &mut [Shard], parts: &[Part]) -> Vec<u32> {
     let sampling = Sampling { temperature: 0.0, ..Sampling::default() };
     let want = Want::Sample { sampling: &sampling, history: &[], prompt_tokens: 0 };
     let layers = last.layers();
-    let pairs = parts.iter().zip(&rows);
-    let items: Vec<Item> = pairs.map(|(part, rows)| item(part, rows, layers, want)).collect();
+    let tables = tables(parts, layers);
+    let all = parts.iter().zip(&tables).zip(&rows);
+    let items: Vec<Item> =
+        all.map(|((part, table), rows)| item(part, table, rows, layers, want)).collect();
     let outputs = last.step(&items).expect("the step runs");
     outputs.into_iter().map(expect_token).collect()
 }
 
-/// An item that runs `part` through `layers`.
-pub fn item<'a>(part: &'a Part, rows: &'a [f32], layers: LayerRange, want: Want<'a>) -> Item<'a> {
+/// The blocks of each part in a shard of which all layers are run.
+fn tables(parts: &[Part], layers: LayerRange) -> Vec<Vec<u32>> {
+    parts.iter().map(|it| table(&it.columns, layers, layers)).collect()
+}
+
+/// An item that runs `part` through `layers`, with these blocks.
+pub fn item<'a>(
+    part: &'a Part,
+    blocks: &'a [u32],
+    rows: &'a [f32],
+    layers: LayerRange,
+    want: Want<'a>,
+) -> Item<'a> {
     let input = if layers.first() == 0 { Input::Tokens(&part.tokens) } else { Input::Rows(rows) };
     let first_position = part.first_position;
-    Item { blocks: &part.blocks, layers, first_position, input, want }
+    Item { blocks, copies: &[], layers, first_position, input, want }
 }
 
 pub fn expect_rows(output: Output) -> Vec<f32> {

@@ -132,6 +132,8 @@ fn frame(bytes: u32) -> Frame {
         dtype: DType::F32,
         phase: Phase::Decode,
         sample: true,
+        step: 0,
+        step_frames: 1,
     };
     let message = thalweg_wire::Message::Activations(activations);
     Frame { message, payload: Buffer::from(vec![0x5a; bytes as usize]) }

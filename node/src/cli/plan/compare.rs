@@ -7,7 +7,7 @@ use clap::Args;
 use thalweg_planner::report::Report;
 
 use super::interrupt::Interrupt;
-use super::{ProblemArgs, infeasible, plan, resolve, search, unwritten};
+use super::{ProblemArgs, Wish, infeasible, plan, resolve, search, unwritten};
 use crate::cli::advice::Advice;
 
 /// Compare all placement methods on one cluster
@@ -40,7 +40,8 @@ pub(super) fn run(args: &CompareArgs, stdout: &mut impl Write) -> Result<(), Adv
         stdout.write_all(HEADER.as_bytes()).map_err(unwritten)?;
     }
     for method in search::names() {
-        let line = match plan(&args.problem, &args.file, &resolved, method, None, &interrupt) {
+        let wish = Wish::Flow { method, survive: None };
+        let line = match plan(&args.problem, &args.file, &resolved, &wish, &interrupt) {
             Ok(planned) if args.json => serde_json::to_string(&planned.report)
                 .map_err(|error| Advice::new("cannot write the plan as JSON", error))?,
             Ok(planned) => row(&planned.report),

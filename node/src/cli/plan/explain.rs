@@ -5,10 +5,11 @@ use std::ops::ControlFlow;
 
 use thalweg_planner::instance::{Instance, Placement};
 use thalweg_planner::report::{ChargeName, Report};
-use thalweg_planner::sensitivity::{self, Disturbance};
+use thalweg_planner::sensitivity::{self, Disturbance, Kept};
 
 use super::interrupt::Interrupt;
 use super::print::line;
+use super::search;
 
 /// Stretches of layers shown at most.
 const STRETCHES_MAX: usize = 24;
@@ -94,39 +95,36 @@ fn alternatives(instance: &Instance, placement: &Placement, report: &Report, tex
     }
 }
 
-/// How much flow errors and losses leave, by new weights alone and after repair.
-pub(super) fn sensitivity(
+/// Finds out how much flow errors and losses leave.
+pub(super) fn disturbed(
     instance: &Instance,
     placement: &Placement,
     seed: u64,
     interrupt: &Interrupt,
-) -> String {
-    let mut text = String::from("\n");
-    line(
-        &mut text,
-        format_args!(
-            "{:<28}  CASES  REWEIGHTED: LEAST   MEDIAN  REPAIRED: LEAST   MEDIAN",
-            "FLOW KEPT, IF",
-        ),
-    );
-    let mut watch = |_done: usize, _of: usize| {
+) -> Vec<Kept> {
+    let bar = search::bar();
+    let mut watch = |done: usize, of: usize| {
+        bar.set_message(format!("sensitivity: {done} of {of} cases"));
+        bar.tick();
         if interrupt.is_set() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     };
-    for it in sensitivity::report(instance, placement, seed, &mut watch) {
-        let percent = |share: f64| format!("{:.1} %", share * 100.0);
-        let (reweighted, repaired) = (it.reweighted, it.repaired);
-        line(
-            &mut text,
-            format_args!(
-                "{:<28}  {:>5}  {:>17}  {:>7}  {:>15}  {:>7}",
-                disturbance(it.disturbance),
-                it.cases,
-                percent(reweighted.min),
-                percent(reweighted.median),
-                percent(repaired.min),
-                percent(repaired.median),
-            ),
-        );
+    let kept = sensitivity::report(instance, placement, seed, &mut watch);
+    bar.finish_and_clear();
+    kept
+}
+
+/// How much flow errors and losses leave, by new weights alone and after repair.
+pub(super) fn sensitivity(report: &Report) -> String {
+    let mut text = format!("\n{:37}{:^26}{:^26}\n", "", "NEW WEIGHTS ALONE", "AFTER REPAIR");
+    let columns = format!("{:>10}{:>8}{:>8}", "LEAST", "P10", "MEDIAN");
+    line(&mut text, format_args!("{:<30}{:>7}{columns}{columns}", "FLOW KEPT IF", "CASES"));
+    for it in &report.sensitivity {
+        let what = disturbance(it.disturbance);
+        let columns = [it.reweighted, it.repaired].map(|spread| {
+            let [min, p10, median] = [spread.min, spread.p10, spread.median].map(|it| it * 100.0);
+            format!("{min:>8.1} %{p10:>6.1} %{median:>6.1} %")
+        });
+        line(&mut text, format_args!("{what:<30}{:>7}{}{}", it.cases, columns[0], columns[1]));
     }
     text
 }

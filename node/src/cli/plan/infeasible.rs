@@ -1,11 +1,14 @@
 //! Why there is no plan: which layers, how much memory, which policy.
 
 use thalweg_planner::cluster::Resolved;
-use thalweg_planner::flow;
 use thalweg_planner::instance::Instance;
+use thalweg_planner::{flow, survive};
 use thalweg_wire::LayerRange;
 
 use crate::cli::advice::Advice;
+
+/// Regions named in a reason at most.
+const REGIONS_NAMED_MAX: usize = 4;
 
 /// Refuses what needs no search to see.
 ///
@@ -36,12 +39,29 @@ pub(super) fn none_found(resolved: &Resolved, method: &str) -> Advice {
 }
 
 /// No placement was found that survives.
-pub(super) fn fragile(alpha: f64) -> Advice {
+pub(super) fn fragile(instance: &Instance, alpha: f64) -> Advice {
+    let percent = alpha * 100.0;
+    let (layers, held) = (u64::from(instance.layers), instance.layers_held_max());
+    if alpha > 0.0 && held < 2 * layers {
+        let missing = 2 * layers - held;
+        return Advice::plain(format!(
+            "no plan keeps {percent:.0} % of its flow after the loss of any host by new weights \
+             alone: every layer would have to be on two hosts, {} in all, and all hosts together \
+             hold {held}",
+            2 * layers
+        ))
+        .hint(format!(
+            "Add hosts or memory for {missing} layers more ({:.1} GB of weights); or leave \
+             `--survive` out: `--sensitivity` says what a repair brings back.",
+            missing as f64 * instance.layer_bytes / 1e9
+        ));
+    }
+    let limit = survive::limit(instance, alpha);
     Advice::plain(format!(
-        "no plan was found that keeps {:.0} % of its flow after the loss of any host",
-        alpha * 100.0
+        "no plan was found that keeps {percent:.0} % of its flow after the loss of any host; none \
+         of them can carry more than {limit:.1} tokens/s"
     ))
-    .hint("Every layer must fit twice. Lower `--survive`, add hosts, or give more `--seconds`.")
+    .hint("Lower `--survive`, add hosts, or give more `--seconds`.")
 }
 
 fn infeasible(resolved: &Resolved, why: &str) -> Advice {
@@ -68,7 +88,55 @@ fn reason(resolved: &Resolved) -> Option<(String, String)> {
         );
         return Some((why, "Add hosts or memory, or choose a smaller model.".to_owned()));
     }
-    end(instance, End::First).or_else(|| end(instance, End::Last))
+    end(instance, End::First).or_else(|| end(instance, End::Last)).or_else(|| apart(instance))
+}
+
+/// Whether the hosts fall into groups that do not reach each other, none of which holds the model.
+fn apart(instance: &Instance) -> Option<(String, String)> {
+    let groups = groups(instance);
+    let held = |group: &Vec<usize>| -> u64 {
+        group.iter().map(|&it| u64::from(instance.class(it).rates.count_max())).sum()
+    };
+    let largest = groups.iter().max_by_key(|it| held(it))?;
+    let most = held(largest);
+    if most >= u64::from(instance.layers) {
+        return None;
+    }
+    let mut regions: Vec<&str> =
+        largest.iter().map(|&it| instance.regions[instance.hosts[it].region].as_str()).collect();
+    regions.dedup();
+    regions.truncate(REGIONS_NAMED_MAX);
+    let why = format!(
+        "it has {} layers, and no hosts that reach each other hold them: of {} groups without a \
+         link between them the largest, {} in {}, holds {most}",
+        instance.layers,
+        groups.len(),
+        if largest.len() == 1 { "1 host".to_owned() } else { format!("{} hosts", largest.len()) },
+        regions.join(", "),
+    );
+    Some((why, "Join them in [network]: default, region_links or links.".to_owned()))
+}
+
+/// Hosts that reach each other, over any number of hops and in any direction.
+fn groups(instance: &Instance) -> Vec<Vec<usize>> {
+    let mut left: Vec<usize> = (0..instance.hosts.len()).collect();
+    let mut groups = Vec::new();
+    while let Some(first) = left.pop() {
+        let mut group = vec![first];
+        let mut seen = 0;
+        while let Some(&near) = group.get(seen) {
+            seen += 1;
+            let joined = |far: usize| {
+                instance.wire(near, far).is_some() || instance.wire(far, near).is_some()
+            };
+            let (reached, others) = left.into_iter().partition(|&far| joined(far));
+            left = others;
+            group.extend::<Vec<usize>>(reached);
+        }
+        group.sort_unstable();
+        groups.push(group);
+    }
+    groups
 }
 
 #[derive(Clone, Copy)]

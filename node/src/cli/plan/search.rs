@@ -26,10 +26,11 @@ const THREADS_MAX: u64 = 2;
 /// A plan this close to its bound is not searched further.
 const GAP_CLOSED: f64 = 1e-4;
 
-/// Share of the time for a placement at all, where it is then made to survive a loss.
+/// Share of the time for a placement at all, where links bind and it is then made to survive a loss.
 const START_SHARE: f64 = 0.4;
 
 /// When to stop, and where to begin.
+#[derive(Clone, Copy)]
 pub(super) struct Effort {
     pub seed: u64,
     pub threads: u64,
@@ -90,14 +91,14 @@ pub(super) fn run(
         let joined = running.into_iter().map(|it| it.join().expect("a panic ends the process"));
         joined.collect()
     });
-    board.bar.finish_and_clear();
+    board.end();
     let bound = found.iter().flatten().filter_map(|it| it.bound).reduce(f64::min);
     // In the order of seeds: of equal placements the first one's.
     let valued = found.into_iter().flatten().map(|it| (value(instance, &it), it));
     let best = valued.reduce(|best, it| if it.0 > best.0 { it } else { best });
     match (best.filter(|it| it.0 > 0.0), effort.survive) {
         (Some((_, found)), _) => Ok(Searched { found, bound }),
-        (None, Some(alpha)) => Err(infeasible::fragile(alpha)),
+        (None, Some(alpha)) => Err(infeasible::fragile(instance, alpha)),
         (None, None) => Err(infeasible::none_found(resolved, name)),
     }
 }
@@ -121,13 +122,16 @@ fn one(
     let Some(alpha) = effort.survive else {
         return place(instance, name, seed, &mut |progress| board.note(progress));
     };
-    let left = effort.deadline.saturating_duration_since(Instant::now());
-    let start_until = Instant::now() + left.mul_f64(START_SHARE);
-    let start = place(instance, name, seed, &mut |_progress| {
-        let over = Instant::now() >= start_until || board.interrupt.is_set();
-        if over { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    // Where links do not bind the search needs no placement to begin with.
+    let start = flow::links_bind(instance).then(|| {
+        let left = effort.deadline.saturating_duration_since(Instant::now());
+        let start_until = Instant::now() + left.mul_f64(START_SHARE);
+        place(instance, name, seed, &mut |_progress| {
+            let over = Instant::now() >= start_until || board.interrupt.is_set();
+            if over { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        })
     });
-    let start = start.map(|it| it.placement);
+    let start = start.flatten().map(|it| it.placement);
     survive::search(instance, alpha, seed, start.as_ref(), &mut |progress| board.note(progress))
 }
 
@@ -141,7 +145,7 @@ fn place(instance: &Instance, name: &str, seed: u64, watch: &mut Watch<'_>) -> O
 }
 
 /// How far all searches together are.
-struct Board<'a> {
+pub(super) struct Board<'a> {
     bar: ProgressBar,
     best: Mutex<Best>,
     started: Instant,
@@ -157,22 +161,15 @@ struct Best {
 }
 
 impl<'a> Board<'a> {
-    fn new(name: &str, effort: &Effort, interrupt: &'a Interrupt) -> Self {
-        let bar = if std::io::stderr().is_terminal() {
-            ProgressBar::new_spinner()
-        } else {
-            ProgressBar::hidden()
-        };
-        bar.set_style(
-            ProgressStyle::with_template("{spinner} {msg}").expect("the template is well formed"),
-        );
+    pub fn new(name: &str, effort: &Effort, interrupt: &'a Interrupt) -> Self {
+        let bar = bar();
         bar.set_message(format!("{name}: searching"));
         let best = Mutex::new(Best { flow: 0.0, bound: f64::INFINITY });
         Self { bar, best, started: Instant::now(), deadline: effort.deadline, interrupt }
     }
 
     /// Takes in how far one search is; says whether all are to end.
-    fn note(&self, progress: Progress) -> ControlFlow<()> {
+    pub fn note(&self, progress: Progress) -> ControlFlow<()> {
         let Best { flow, bound } = {
             let mut best = self.best.lock().expect("no thread panics while it holds the lock");
             best.flow = best.flow.max(progress.flow);
@@ -185,6 +182,20 @@ impl<'a> Board<'a> {
         let over = gap <= GAP_CLOSED || Instant::now() >= self.deadline || self.interrupt.is_set();
         if over { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
+
+    /// Takes the progress off the terminal.
+    pub fn end(&self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+/// A line of progress on the terminal, if there is one.
+pub(super) fn bar() -> ProgressBar {
+    let terminal = std::io::stderr().is_terminal();
+    let bar = if terminal { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
+    let style = ProgressStyle::with_template("{spinner} {msg}");
+    bar.set_style(style.expect("the template is well formed"));
+    bar
 }
 
 fn status(flow: f64, bound: f64, elapsed: Duration) -> String {

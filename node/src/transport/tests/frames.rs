@@ -22,12 +22,17 @@ fn one_of_each() -> Vec<Frame> {
         route,
         sampling: Sampling::default(),
         prompt_tokens: 2,
+        arrived_us: 1 << 50,
+        priority: Open::PRIORITY_DEFAULT,
+        tenant: 5,
+        cached_tokens: 1,
     };
     vec![
         Frame::bare(Message::Heartbeat(Heartbeat {
             epoch: Epoch(1),
             kv_free_tokens: 300,
             requests: 2,
+            queue_us: 40_000,
         })),
         Frame { message: Message::Open(open), payload: Buffer::from_static(&[1, 0, 0, 0]) },
         activations(1, Phase::Prefill, 0, 2304),

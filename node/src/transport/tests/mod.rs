@@ -184,6 +184,8 @@ fn activations(counter: u64, phase: Phase, position: u32, bytes: usize) -> Frame
         dtype: DType::F32,
         phase,
         sample: false,
+        step: 0,
+        step_frames: 1,
     };
     let payload = Buffer::from(vec![0x5a; bytes]);
     Frame { message: Message::Activations(activations), payload }

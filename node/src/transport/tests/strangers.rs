@@ -141,7 +141,7 @@ async fn another_protocol_version_is_refused() {
     hello[2] = 9;
     send.write_all(&hello).await.expect("connected");
     let reason = host.refused().await;
-    assert!(reason.contains("protocol version 9, this host speaks 1"), "{reason}");
+    assert!(reason.contains("protocol version 9, this host speaks 2"), "{reason}");
     let end = connection.closed().await.to_string();
     assert!(end.contains("protocol version 9"), "{end}");
 }

@@ -1,4 +1,5 @@
 mod measured;
+mod planned;
 mod random;
 mod refusals;
 

@@ -120,7 +120,7 @@ fn profile() -> impl Strategy<Value = ProfileEntry> {
     )
 }
 
-fn file() -> impl Strategy<Value = ClusterFile> {
+pub(super) fn file() -> impl Strategy<Value = ClusterFile> {
     let hosts = proptest::collection::vec(host(), 1..4);
     let lengths = (some(number()), some(number()));
     (hosts, lengths, network(), model(), profile(), proptest::array::uniform3(number())).prop_map(

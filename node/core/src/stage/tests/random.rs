@@ -1,13 +1,16 @@
+use std::collections::BTreeMap;
+
 use proptest::prelude::*;
 use thalweg_wire::Finish;
 
 use super::*;
+use crate::stage::request::Rank;
 
 /// Something that may happen, sensible or not.
 #[derive(Clone, Debug)]
 enum Act {
-    Open { counter: u64, attempt: u32, hops: usize, prompt: u32, max_tokens: u32 },
-    Rows { counter: u64, attempt: u32, first_position: u32, count: u32, sample: bool },
+    Open { counter: u64, attempt: u32, hops: usize, prompt: u32, max_tokens: u32, claim: u32 },
+    Rows { counter: u64, attempt: u32, first_position: u32, count: u32, sample: bool, phase: Phase },
     Token { counter: u64, attempt: u32, position: u32, finish: bool },
     Release { counter: u64, attempt: u32 },
     StepDone { token: u32 },
@@ -20,14 +23,25 @@ enum Act {
 fn any_act() -> impl Strategy<Value = Act> {
     let request = || (1_u64..5, 0_u32..3);
     prop_oneof![
-        4 => (request(), 0_usize..4, 1_u32..150, 1_u32..40).prop_map(
-            |((counter, attempt), hops, prompt, max_tokens)| Act::Open {
-                counter, attempt, hops, prompt, max_tokens,
-            }
-        ),
-        6 => (request(), prop::sample::select(vec![0, 16, 128, 150]), 0_u32..150, any::<bool>())
-            .prop_map(|((counter, attempt), first_position, count, sample)| Act::Rows {
-                counter, attempt, first_position, count, sample,
+        4 => (
+            request(),
+            0_usize..4,
+            prop::sample::select(vec![1, 16, 32, 33, 80, 149]),
+            1_u32..40,
+            prop::sample::select(vec![0, 0, 15, 16, 31, 32, 64, 79]),
+        )
+            .prop_map(|((counter, attempt), hops, prompt, max_tokens, claim)| Act::Open {
+                counter, attempt, hops, prompt, max_tokens, claim,
+            }),
+        6 => (
+            request(),
+            prop::sample::select(vec![0, 16, 128, 150]),
+            0_u32..150,
+            any::<bool>(),
+            prop::sample::select(vec![Phase::Prefill, Phase::Prefill, Phase::Decode]),
+        )
+            .prop_map(|((counter, attempt), first_position, count, sample, phase)| Act::Rows {
+                counter, attempt, first_position, count, sample, phase,
             }),
         4 => (request(), 1_u32..160, any::<bool>()).prop_map(
             |((counter, attempt), position, finish)| Act::Token {
@@ -46,20 +60,26 @@ fn any_act() -> impl Strategy<Value = Act> {
 impl Rig {
     /// Plays one act. `running` is the step that runs, if one does.
     fn play(&mut self, act: Act, running: &mut Vec<Effect>) {
+        let before: BTreeMap<RequestId, Rank> =
+            self.stage.requests.iter().map(|(_, it)| (it.id, it.rank)).collect();
         let routes: [&[_]; 4] = [&ALONE, &FIRST, &LAST, &[(OTHER, 0, 3), (ME, 3, 8)]];
         let effects = match act {
-            Act::Open { counter, attempt, hops, prompt, max_tokens } => {
+            Act::Open { counter, attempt, hops, prompt, max_tokens, claim } => {
                 let mut event = open(counter, routes[hops], prompt, max_tokens);
                 if let Event::Open { open, .. } = &mut event {
                     open.attempt = Attempt(attempt);
+                    open.cached_tokens = claim;
+                    open.priority = counter as u8 % 2;
+                    open.tenant = counter / 3;
                 }
                 self.on(event)
             }
-            Act::Rows { counter, attempt, first_position, count, sample } => {
+            Act::Rows { counter, attempt, first_position, count, sample, phase } => {
                 let mut event = self.rows(first_position, count, sample);
                 if let Event::Activations { activations, .. } = &mut event {
                     activations.request = id(counter);
                     activations.attempt = Attempt(attempt);
+                    activations.phase = phase;
                 }
                 self.on(event)
             }
@@ -82,9 +102,13 @@ impl Rig {
             }
             Act::StepDone { .. } | Act::StepFailed => Vec::new(),
             Act::HostDown(host) => self.on(Event::HostDown(HostId(host))),
-            Act::Kept => self.on(Event::Kept { epoch: Epoch(1), from: Epoch(2), batch_max: 3 }),
+            Act::Kept => self.on(Event::Kept { epoch: Epoch(1), from: Epoch(2), pace: PACE }),
             Act::Retire => self.on(Event::Retire { epoch: Epoch(1) }),
         };
+        for (id, reason) in refusals(&effects) {
+            let first = before.values().min() == before.get(&id);
+            assert!(reason != Refusal::Preempted || !first, "the first of all gave way");
+        }
         if effects.iter().any(|it| matches!(it, Effect::Step(_))) {
             assert!(running.is_empty(), "two steps at once");
             *running = effects;
@@ -98,7 +122,7 @@ proptest! {
     #[test]
     fn nothing_leaks(acts in prop::collection::vec(any_act(), 0..120)) {
         let mut rig = Rig::new(0, 8);
-        rig.on(Event::Kept { epoch: Epoch(2), from: Epoch(1), batch_max: 2 });
+        rig.on(Event::Kept { epoch: Epoch(2), from: Epoch(1), pace: PACE });
         let mut running = Vec::new();
         for act in acts {
             rig.play(act, &mut running);
