@@ -48,8 +48,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         let instance = cluster::parse(&text)?.resolve(&Choice::default())?.instance;
         let mut series = Series::new(
             &format!("Flow against time on {name}"),
-            "processor seconds, one thread",
-            "tokens/s, exact at the end of each series",
+            ("processor seconds, one thread", "tokens/s, exact at the end of each series"),
+            "x",
         );
         for (label, method) in METHODS {
             run(&instance, (label, method), seconds, &mut series)?;

@@ -1,10 +1,11 @@
 //! Curves of incumbent and bound over time when HiGHS solves the formulation of Helix.
 //!
 //! `cargo bench -p thalweg-planner --bench milp -- CLUSTER SECONDS [METHOD]` solves a file of
-//! `examples/clusters` (without its ending) with whole hosts (no partial inference) and all links, for
-//! up to so many seconds of processor time. With METHOD, that method's placement is the start,
-//! otherwise there is none. Prints a line for all news, and at the end writes
-//! `results/milp-CLUSTER-cold.csv`, or `-hinted.csv`.
+//! `examples/clusters` (without its ending) with whole hosts (no partial inference) and all links,
+//! twice: without a start, and beginning with the placement of METHOD (`coverage` if none is given).
+//! Each has so many seconds of processor time. Prints a line for all news, and writes
+//! `results/milp-CLUSTER.csv`.
+
 #![allow(clippy::disallowed_methods)] // A bench owns the clock and reads the file it is given.
 
 mod series;
@@ -16,6 +17,7 @@ use std::path::Path;
 use series::{Series, processor_seconds};
 use thalweg_planner::cluster::{self, Choice};
 use thalweg_planner::flow;
+use thalweg_planner::instance::Instance;
 use thalweg_planner::method::{Method, Progress};
 use thalweg_planner::place::{self, milp::Milp};
 
@@ -36,38 +38,55 @@ fn main() -> Result<(), Box<dyn Error>> {
     let text = std::fs::read_to_string(folder.join(name).with_extension("toml"))?;
     let choice = Choice { partial: false, ..Choice::default() };
     let instance = cluster::parse(&text)?.resolve(&choice)?.instance;
-    let hints = match rest.first() {
+    let hint = rest.first().map_or("coverage", String::as_str);
+    let mut series = Series::new(
+        &format!("MILP of Helix on {name}, whole hosts, HiGHS for {seconds} s at most"),
+        ("processor seconds, one thread", "tokens/s"),
+        "y",
+    );
+    println!("start,seconds,incumbent,bound");
+    for (how, hint) in [("cold".to_owned(), None), (format!("from {hint}"), Some(hint))] {
+        solve(&instance, hint, Curve::new(&how, &mut series), seconds)?;
+    }
+    series.save(&format!("milp-{name}"))
+}
+
+/// Solves for so many seconds, beginning with what `hint` finds.
+fn solve(
+    instance: &Instance,
+    hint: Option<&str>,
+    mut curve: Curve<'_>,
+    seconds: f64,
+) -> Result<(), Box<dyn Error>> {
+    let hints = match hint {
         Some(name) => vec![place::method(name).ok_or("no method of this name")?],
         None => vec![],
     };
-    let how = if hints.is_empty() { "cold" } else { "hinted" };
-    let mut curve = Curve::new(name, how);
     let mut watch = |progress: Progress| {
         let now = curve.note(progress.flow, progress.bound);
         if now < seconds { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     };
-    let found = Milp { hints, ..Milp::default() }.place(&instance, 0, &mut watch);
-    let value = found.as_ref().map_or(0.0, |it| flow::value(&instance, &it.placement));
+    let found = Milp { hints, ..Milp::default() }.place(instance, 0, &mut watch);
+    let value = found.as_ref().map_or(0.0, |it| flow::value(instance, &it.placement));
     let bound = found.and_then(|it| it.bound).unwrap_or(curve.bound);
     curve.point(value, bound);
-    curve.series.save(&format!("milp-{name}-{how}"))
+    Ok(())
 }
 
 /// Incumbent and bound over time.
-struct Curve {
-    series: Series,
+struct Curve<'a> {
+    how: String,
+    series: &'a mut Series,
     start: f64,
     last: f64,
     flow: f64,
     bound: f64,
 }
 
-impl Curve {
-    fn new(name: &str, how: &str) -> Self {
-        let title = format!("MILP of Helix on {name}, whole hosts, {how}");
-        let series = Series::new(&title, "processor seconds, one thread", "tokens/s");
-        println!("seconds,incumbent,bound");
+impl<'a> Curve<'a> {
+    fn new(how: &str, series: &'a mut Series) -> Self {
         Self {
+            how: how.to_owned(),
             series,
             start: processor_seconds(),
             last: 0.0,
@@ -89,10 +108,12 @@ impl Curve {
     fn point(&mut self, flow: f64, bound: f64) {
         let now = processor_seconds() - self.start;
         (self.last, self.flow, self.bound) = (now, flow, bound);
-        println!("{now:.2},{flow},{bound}");
-        self.series.point("incumbent", now, flow);
+        println!("{},{now:.2},{flow},{bound}", self.how);
+        if flow > 0.0 {
+            self.series.point(&format!("{}, incumbent", self.how), now, flow);
+        }
         if bound.is_finite() {
-            self.series.point("bound", now, bound);
+            self.series.point(&format!("{}, bound", self.how), now, bound);
         }
     }
 }

@@ -47,8 +47,8 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let mut series = Series::new(
         &format!("{hosts} generated hosts: one search, and a MILP for each group of hosts"),
-        "processor seconds, one thread",
-        "tokens/s",
+        ("processor seconds, one thread", "tokens/s"),
+        "x",
     );
     println!("hosts,method,groups,seconds,flow,bound");
     let groups = groups(&instance);
