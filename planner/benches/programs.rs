@@ -1,7 +1,7 @@
 //! What the interval program adds to annealing on small clusters, where it can say that no
 //! placement is better.
 //!
-//! `cargo bench -p thalweg-planner --bench programs -- SECONDS` plans generated clusters of 4 to 16
+//! `cargo bench -p thalweg-planner --bench programs -- SECONDS` plans generated clusters of 4 to 12
 //! hosts, all in one region, with annealing alone and with the program after it, each for up to
 //! SECONDS of processor time on one thread, and prints a line of CSV for each.
 
@@ -18,9 +18,9 @@ use thalweg_planner::instance::Instance;
 use thalweg_planner::{flow, place};
 
 /// Hosts of the clusters.
-const HOSTS: [u32; 5] = [4, 6, 8, 12, 16];
+const HOSTS: [u32; 4] = [4, 6, 8, 12];
 /// Layers of the model, of which each host holds as many as of one with 80.
-const LAYERS: [u32; 3] = [8, 24, 80];
+const LAYERS: [u32; 2] = [8, 24];
 /// Seeds of the clusters.
 const SEEDS: u64 = 3;
 /// Seed of the searches.

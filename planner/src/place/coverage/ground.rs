@@ -127,4 +127,11 @@ impl Group {
         let ends = usize::from(seat.first == 0) + 2 * usize::from(seat.end() == layers);
         self.rates[ends].get(seat.count as usize).copied().unwrap_or(0.0)
     }
+
+    /// The seats that its hosts can take in a model of `layers`, with the rates there.
+    pub fn seats(&self, layers: u32) -> impl Iterator<Item = (Seat, f64)> {
+        let firsts = move |count| (0..=layers - count).map(move |first| Seat { first, count });
+        let seats = (1..=self.count_max).flat_map(firsts);
+        seats.map(move |it| (it, self.rate(it, layers))).filter(|it| it.1 > 0.0)
+    }
 }

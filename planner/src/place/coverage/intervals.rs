@@ -37,6 +37,11 @@ impl Method for Intervals {
     }
 }
 
+/// Seats to choose from, each of which is a column.
+pub(super) fn columns(ground: &Ground) -> usize {
+    ground.groups.iter().map(|it| it.seats(ground.layers).count()).sum()
+}
+
 /// A program with where its columns are.
 struct Counting<'a> {
     ground: &'a Ground,
@@ -82,17 +87,12 @@ impl<'a> Counting<'a> {
         for (at, group) in ground.groups.iter().enumerate() {
             let hosts = group.hosts.len() as f64;
             let mut all = Vec::new();
-            for count in 1..=group.count_max {
-                for first in 0..=layers - count {
-                    let seat = Seat { first, count };
-                    let rate = group.rate(seat, layers) / unit;
-                    if rate > 0.0 {
-                        let column = program.add_integer(0.0, hosts);
-                        columns.push((at, seat));
-                        all.push((column, 1.0));
-                        covers[seat.span()].iter_mut().for_each(|it| it.push((column, rate)));
-                    }
-                }
+            for (seat, rate) in group.seats(layers) {
+                let column = program.add_integer(0.0, hosts);
+                columns.push((at, seat));
+                all.push((column, 1.0));
+                let covered = &mut covers[seat.span()];
+                covered.iter_mut().for_each(|it| it.push((column, rate / unit)));
             }
             program.constrain(f64::NEG_INFINITY, all, hosts);
         }

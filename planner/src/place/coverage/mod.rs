@@ -41,8 +41,11 @@ const MOVES_ACROSS_PER_HOST: u64 = 20_000;
 const MOVES_ACROSS_FEW: u64 = 100_000;
 /// Regions by themselves are first tried with one part in so many of these moves.
 const TRIAL: u64 = 4;
-/// Nodes of branch and bound that the interval program has to better the annealing.
-const NODES_MAX: i32 = 200;
+/// The interval program follows where it has up to so many columns. It then proves within seconds
+/// what the configuration bound leaves open; with some thousands it does not even find the placement.
+const COLUMNS_MAX: usize = 400;
+/// Nodes of branch and bound that it has.
+const NODES_MAX: i32 = 5000;
 /// Up to so many hosts the search in blocks, which looks at every link, may find more.
 const BLOCKS_HOSTS_MAX: usize = 48;
 /// Rounds take these shares of the moves.
@@ -100,7 +103,7 @@ impl Method for Coverage {
         let ground = Ground::new(instance, false);
         let seats = ground.seats(&found.placement);
         let flow = ground.least_coverage(&seats);
-        if flow >= bound * (1.0 - GAP) {
+        if flow >= bound * (1.0 - GAP) || intervals::columns(&ground) > COLUMNS_MAX {
             return Some(found);
         }
         let effort = Effort { nodes_max: Some(NODES_MAX), ..Effort::default() };
