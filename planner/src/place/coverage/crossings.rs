@@ -208,7 +208,7 @@ mod tests {
         let Pairs::ByRegion(wires) = &instance.network.pairs else { unreachable!() };
         let wire = wires[0].expect("hosts are linked");
         let across = crate::instance::Wire { tokens_per_second: link, ..wire };
-        let pair = |at: usize| Some(if at % 4 == 0 { wire } else { across });
+        let pair = |at: usize| Some(if at.is_multiple_of(4) { wire } else { across });
         instance.network.pairs = Pairs::ByRegion((0..9).map(pair).collect());
         instance.hosts.iter_mut().enumerate().for_each(|(at, it)| it.region = at % 3);
         instance

@@ -59,6 +59,9 @@ const AIMS: [f64; 4] = [0.5, 0.25, 0.75, 0.1];
 const TEMPERATURE_FIRST: f64 = 0.2;
 /// Where it ends, as a fraction of where it starts.
 const COOLING: f64 = 1e-3;
+/// Prices of a held layer that greedy tries, as multiples of that of the work bound: the dearer a
+/// layer, the more of them hosts hold.
+const GREEDY_PRICES: [f64; 6] = [1.0, 1.25, 1.5, 2.0, 3.0, 5.0];
 /// A placement this close to the bound is good enough to stop.
 const GAP: f64 = 1e-4;
 
@@ -71,6 +74,7 @@ pub struct Coverage;
 pub struct Annealing;
 
 /// Where annealing begins: every host over the layers least covered so far, the strongest first.
+/// Tried for some prices of a held layer, with regions apart and together.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Greedy;
 
@@ -81,10 +85,17 @@ impl Method for Greedy {
 
     fn place(&self, instance: &Instance, _: u64, _: &mut Watch<'_>) -> Option<Found> {
         let ground = Ground::new(instance, false);
-        let regions: Vec<usize> = instance.hosts.iter().map(|it| it.region).collect();
-        let parts = if flow::links_bind(instance) { regions } else { vec![0; regions.len()] };
-        let placement = ground.placement(&greedy::fill(&ground, price(instance), &parts));
-        (flow::value(instance, &placement) > 0.0).then(|| Found::new(placement))
+        let apart: Vec<usize> = instance.hosts.iter().map(|it| it.region).collect();
+        let together = vec![0; apart.len()];
+        let (price, mut judge) = (price(instance), flow::Judge::new(instance));
+        let prices = GREEDY_PRICES.iter().map(|it| it * price);
+        let fills = prices.flat_map(|price| [(price, &apart), (price, &together)]);
+        let tried = fills.map(|(price, parts)| {
+            let placement = ground.placement(&greedy::fill(&ground, price, parts));
+            (judge.value(&placement), placement)
+        });
+        let best = tried.reduce(|best, it| if it.0 > best.0 { it } else { best })?;
+        (best.0 > 0.0).then(|| Found::new(best.1))
     }
 }
 
