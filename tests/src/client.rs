@@ -2,9 +2,14 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
+use std::thread;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use thalweg::http::ClusterStatus;
+
+/// How long a client that the queue has no room for waits before it asks again.
+const TURN: Duration = Duration::from_secs(2);
 
 /// A client of one host.
 #[derive(Clone, Debug)]
@@ -72,6 +77,19 @@ impl Client {
     pub fn tokens(&self, prompt: &[u32], count: usize) -> Vec<String> {
         let answer = self.ask("/v1/completions", &greedy(prompt, count));
         texts(&answer["choices"][0])
+    }
+
+    /// Like [`tokens`](Self::tokens), asking again for as long as the queue is full.
+    pub fn tokens_in_turn(&self, prompt: &[u32], count: usize) -> Vec<String> {
+        loop {
+            let body = greedy(prompt, count);
+            let (code, answer) = self.post("/v1/completions", &body.to_string());
+            match code {
+                200 => return texts(&answer["choices"][0]),
+                429 => thread::sleep(TURN),
+                _ => panic!("{code} {body}: {answer}"),
+            }
+        }
     }
 
     /// Like [`tokens`](Self::tokens), one by one.

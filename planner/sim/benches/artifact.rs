@@ -214,6 +214,12 @@ fn main() -> Result<(), Failure> {
             compared += 1;
             missed += usize::from(line(&format!("{number} {arguments}"), figure, ours, theirs)?);
         }
+        for (of, seconds) in [("prompt", &prompts), ("decode", &decodes)] {
+            let found = Latency::of(seconds).ok_or("nothing ended in the window")?;
+            let [.., p95] = found.percentiles;
+            let name = format!("{number} {arguments}");
+            println!("{name:<30}{:>9.3}{p95:>9.3}{:>10} {of} mean and p95, s", found.mean, "");
+        }
     }
     println!("{compared} figures compared, {missed} differ by too much");
     println!("{:.1} s of CPU", recorded::cpu_seconds()?);
