@@ -100,6 +100,20 @@ fn many_hosts_beat_the_bounds_of_their_regions() {
     assert!(flow > 0.88 * found.bound.unwrap(), "{flow} of {:?}", found.bound);
 }
 
+/// Covers know no positions, so that their bound is not always met. Few hosts and layers are few
+/// columns: the program proves that nothing better is there.
+#[test]
+fn the_program_proves_what_covers_do_not() {
+    let mut instance = generate(4, 2).resolve(&Choice::default()).unwrap().instance;
+    instance.hosts.iter_mut().for_each(|it| it.region = 0);
+    instance.layers = 8;
+    let covers = bound::prove(&instance, Charge::Full).value;
+    let found = Coverage.place(&instance, 1, &mut |_| ControlFlow::Continue(())).unwrap();
+    let (flow, proved) = (flow::value(&instance, &found.placement), found.bound.unwrap());
+    assert!(flow <= proved * (1.0 + 1e-9) && flow >= proved * (1.0 - 2e-4), "{flow} of {proved}");
+    assert!(proved < covers * 0.995, "{proved}, by covers {covers}");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
     #[test]
