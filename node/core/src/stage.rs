@@ -69,7 +69,7 @@ pub struct Config {
 
 /// Full checks of the invariants in a release build: one every so many events. They look at every
 /// block, which a stage of 100,000 blocks does in the time of a hundred events.
-const CHECK_EVERY_EVENTS: u64 = 16_384;
+const CHECK_EVERY_EVENTS: u64 = 65_536;
 
 /// What a stage counted since it was created.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]

@@ -50,7 +50,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     let plan = plan(&resolved, &found.placement, &flow, bounds, Epoch(1))?;
     let in_flight = options.number("--in-flight", 440.0)? as u32;
     let workload = Workload {
-        arrivals: Arrivals::Users { count: in_flight, ramp_seconds: 20.0, pause_seconds: 0.0 },
+        arrivals: Arrivals::Users {
+            count: in_flight,
+            start: in_flight,
+            ramp_seconds: 20.0,
+            pause_seconds: 0.0,
+        },
         lengths: options.lengths()?,
         prefixes: None,
         longer: None,

@@ -16,6 +16,15 @@ pub struct Window {
     pub to: Nanos,
 }
 
+/// Times that a good answer keeps.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Targets {
+    /// From the arrival to the first token, at most.
+    pub ttft: Nanos,
+    /// From one token to the next at most, on average over the answer.
+    pub tpot: Nanos,
+}
+
 impl Window {
     fn holds(&self, at: Nanos) -> bool {
         (self.from..=self.to).contains(&at)
@@ -31,6 +40,7 @@ impl Window {
 #[derive(Debug)]
 pub struct Ledger {
     pub(crate) window: Window,
+    targets: Targets,
     /// By ticket, less one.
     clients: Vec<Client>,
     pub(crate) counts: Counts,
@@ -40,6 +50,8 @@ pub struct Ledger {
     pub(crate) next_tokens: Vec<Nanos>,
     /// Times from the arrival to the route that led to a first token in the window.
     pub(crate) queueing: Vec<Nanos>,
+    /// Answers that ended in the window and kept the targets.
+    pub(crate) good: u64,
     /// Prompt tokens of requests whose first token came in the window.
     pub(crate) prompt_tokens: u64,
     pub(crate) refusals: BTreeMap<&'static str, u64>,
@@ -76,20 +88,31 @@ struct Client {
     output_tokens: u32,
     told: u32,
     opened: Option<Nanos>,
+    first: Nanos,
     last: Nanos,
     over: bool,
 }
 
+impl Client {
+    /// Whether the answer, which is over, came within the targets.
+    fn keeps(&self, targets: Targets) -> bool {
+        let gaps = Nanos::from(self.told.saturating_sub(1));
+        self.first - self.arrived <= targets.ttft && self.last - self.first <= targets.tpot * gaps
+    }
+}
+
 impl Ledger {
     /// Begins to measure `window`.
-    pub fn new(window: Window) -> Self {
+    pub fn new(window: Window, targets: Targets) -> Self {
         Self {
             window,
+            targets,
             clients: Vec::new(),
             counts: Counts::default(),
             first_tokens: Vec::new(),
             next_tokens: Vec::new(),
             queueing: Vec::new(),
+            good: 0,
             prompt_tokens: 0,
             refusals: BTreeMap::new(),
             decode_tokens_ever: 0,
@@ -106,6 +129,7 @@ impl Ledger {
             output_tokens: length.output,
             told: 0,
             opened: None,
+            first: now,
             last: now,
             over: false,
         });
@@ -128,21 +152,26 @@ impl Ledger {
         }
     }
 
-    /// A client is told a token.
+    /// A client is told a token. Returns whether it is its first.
     ///
     /// # Panics
     ///
     /// If the request was over, ends early, or does not end.
-    pub fn told(&mut self, now: Nanos, ticket: u64, finish: Option<Finish>) {
-        let inside = self.window.holds(now);
+    pub fn told(&mut self, now: Nanos, ticket: u64, finish: Option<Finish>) -> bool {
+        let (inside, targets) = (self.window.holds(now), self.targets);
         let client = self.client_mut(ticket);
         assert!(!client.over, "request {ticket} is over and got a token");
         client.told += 1;
         let Client { told, output_tokens, arrived, opened, prompt_tokens, last, .. } = *client;
         assert!(told <= output_tokens, "request {ticket}: {told} tokens of {output_tokens}");
         assert_eq!(finish.is_some(), told == output_tokens, "request {ticket} ends at its length");
+        if told == 1 {
+            client.first = now;
+        }
         client.last = now;
         client.over = finish.is_some();
+        let good = finish.is_some() && client.keeps(targets);
+        self.good += u64::from(good && inside);
         self.counts.finished += u64::from(finish.is_some());
         self.decode_tokens_ever += u64::from(told > 1);
         match (inside, told) {
@@ -154,6 +183,7 @@ impl Ledger {
             }
             (true, _) => self.next_tokens.push(now - last),
         }
+        told == 1
     }
 
     /// A client is turned away.

@@ -26,6 +26,8 @@ pub struct Outcome {
     pub decode_tokens_per_second: f64,
     /// Tokens of prompts that were answered for the first time, per second.
     pub prompt_tokens_per_second: f64,
+    /// Answers within the targets that ended in the window, per second.
+    pub goodput_requests_per_second: f64,
     /// From the arrival of a request to its first token.
     pub ttft_mean_seconds: f64,
     /// Half are quicker.

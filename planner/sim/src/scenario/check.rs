@@ -37,6 +37,11 @@ pub(super) fn check(file: &ScenarioFile) -> Checked {
         time(&format!("{key}.from_seconds"), it.from_seconds)?;
         time(&format!("{key}.to_seconds"), it.to_seconds)?;
     }
+    for (name, value) in
+        [("ttft_seconds", file.targets.ttft_seconds), ("tpot_seconds", file.targets.tpot_seconds)]
+    {
+        value.map_or(Ok(()), |it| time(&format!("targets.{name}"), it))?;
+    }
     bounds(&file.bounds)?;
     limits(&file.limits)?;
     time("replan.delay_seconds", file.replan.delay_seconds)?;
@@ -65,8 +70,16 @@ fn arrivals(entry: &ArrivalsEntry) -> Checked {
             between(&key("depth"), depth, 0.0, 1.0, "a share between 0 and 1")
         }
         ArrivalsEntry::Recorded { .. } => Ok(()),
-        ArrivalsEntry::Users { count: users, ramp_seconds, pause_seconds } => {
+        ArrivalsEntry::Users { count: users, start, ramp_seconds, pause_seconds } => {
             count(&key("count"), users, REQUESTS_MAX)?;
+            let (begin, most) = (f64::from(start.unwrap_or(users)), f64::from(users));
+            between(
+                &key("start"),
+                begin,
+                1.0,
+                most,
+                "at least one user, and no more than `count`",
+            )?;
             time(&key("ramp_seconds"), ramp_seconds)?;
             time(&key("pause_seconds"), pause_seconds)
         }

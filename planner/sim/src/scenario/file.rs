@@ -21,6 +21,9 @@ pub struct ScenarioFile {
     pub seed: u64,
     /// What is measured: from, to. The run ends with it.
     pub window_seconds: (f64, f64),
+    /// Which answers are good ones.
+    #[serde(default)]
+    pub targets: TargetsEntry,
     /// Hosts at which requests come in; the cluster file's gateway if absent.
     pub gateways: Option<Vec<String>>,
     /// How step times follow from curves.
@@ -59,6 +62,16 @@ pub enum CurvesEntry {
     Floored,
     /// As published.
     Published,
+}
+
+/// Times that a good answer keeps.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct TargetsEntry {
+    /// To the first token, at most; 5 if absent.
+    pub ttft_seconds: Option<f64>,
+    /// From one token to the next at most, on average over an answer; 1 if absent.
+    pub tpot_seconds: Option<f64>,
 }
 
 /// What is asked.
@@ -114,7 +127,9 @@ pub enum ArrivalsEntry {
     Users {
         /// How many.
         count: u32,
-        /// The first requests are spread over this time.
+        /// So many begin by themselves, all if absent; every prompt computed lets another begin.
+        start: Option<u32>,
+        /// The first requests of those are spread over this time.
         #[serde(default)]
         ramp_seconds: f64,
         /// From an answer to the next request.

@@ -25,7 +25,7 @@ use thalweg_wire::Epoch;
 
 use crate::agenda::{Nanos, nanos};
 use crate::compute::Curves;
-use crate::ledger::Window;
+use crate::ledger::{Targets, Window};
 use crate::outcome::Outcome;
 use crate::plan::{Bounds, plan};
 use crate::workload::{Arrivals, Lengths, Longer, Prefixes, Workload};
@@ -33,7 +33,7 @@ use crate::world::{Fault, Gateways, Settings, World};
 pub use error::ScenarioError;
 pub use file::{
     ArrivalsEntry, BoundsEntry, CurvesEntry, FaultEntry, LengthsEntry, LimitsEntry, LinksEntry,
-    LongerEntry, PrefixesEntry, ReplanEntry, ReplanMethod, ScenarioFile, SharedFault,
+    LongerEntry, PrefixesEntry, ReplanEntry, ReplanMethod, ScenarioFile, SharedFault, TargetsEntry,
     WorkloadEntry,
 };
 pub use placing::{Placed, read_placement};
@@ -186,8 +186,9 @@ impl ScenarioFile {
             ArrivalsEntry::Recorded { .. } => {
                 Arrivals::Recorded(read_times(files.arrivals.unwrap_or_default())?)
             }
-            ArrivalsEntry::Users { count, ramp_seconds, pause_seconds } => {
-                Arrivals::Users { count, ramp_seconds, pause_seconds }
+            ArrivalsEntry::Users { count, start, ramp_seconds, pause_seconds } => {
+                let start = start.unwrap_or(count);
+                Arrivals::Users { count, start, ramp_seconds, pause_seconds }
             }
             ArrivalsEntry::Backlog { in_flight_max, waiting } => {
                 Arrivals::Backlog { waiting, in_flight_max }
@@ -247,6 +248,10 @@ impl ScenarioFile {
             context_tokens: context_tokens.unwrap_or(usual.context_tokens),
             stall_after: time(self.limits.stall_seconds, usual_stall),
             window: Window { from: nanos(self.window_seconds.0), to: nanos(self.window_seconds.1) },
+            targets: Targets {
+                ttft: time(self.targets.ttft_seconds, usual.targets.ttft),
+                tpot: time(self.targets.tpot_seconds, usual.targets.tpot),
+            },
             look_every: time(self.limits.look_seconds, usual.look_every),
         })
     }

@@ -63,7 +63,10 @@ pub enum Arrivals {
     Users {
         /// How many.
         count: u32,
-        /// The first requests are spread over this time.
+        /// So many of them begin by themselves; every prompt that was computed lets another begin,
+        /// so that they come as fast as they are served.
+        start: u32,
+        /// The first requests of those are spread over this time.
         ramp_seconds: f64,
         /// Time from an answer to the next request.
         pause_seconds: f64,
@@ -121,6 +124,8 @@ pub struct Source {
     contents: Rng,
     asked: u64,
     arrived: usize,
+    /// Users that have begun.
+    users: u32,
 }
 
 impl Source {
@@ -138,6 +143,7 @@ impl Source {
             gateways,
             asked: 0,
             arrived: 0,
+            users: 0,
         }
     }
 
@@ -159,13 +165,22 @@ impl Source {
         Some((now + nanos(wait), gateway))
     }
 
-    /// When each user first asks; empty unless there are users.
-    pub fn users(&self) -> Vec<Nanos> {
-        let Arrivals::Users { count, ramp_seconds, .. } = self.workload.arrivals else {
+    /// When each user that begins by itself first asks; empty unless there are users.
+    pub fn users(&mut self) -> Vec<Nanos> {
+        let Arrivals::Users { count, start, ramp_seconds, .. } = self.workload.arrivals else {
             return Vec::new();
         };
-        let at = |user: u32| nanos(ramp_seconds * f64::from(user) / f64::from(count));
-        (0..count).map(at).collect()
+        self.users = start.min(count);
+        let at = |user: u32| nanos(ramp_seconds * f64::from(user) / f64::from(self.users));
+        (0..self.users).map(at).collect()
+    }
+
+    /// Whether one more user begins now that a prompt was computed.
+    pub fn next_user(&mut self) -> bool {
+        let Arrivals::Users { count, .. } = self.workload.arrivals else { return false };
+        let more = self.users < count;
+        self.users += u32::from(more);
+        more
     }
 
     /// Draws the next request, which is asked at `now`.

@@ -66,8 +66,19 @@ fn the_nth_request_is_the_same_whoever_asks_when() {
         source.next_arrival(0);
         (0..100).map(|_| source.ask(at)).collect::<Vec<_>>()
     };
-    let closed = Arrivals::Users { count: 9, ramp_seconds: 0.0, pause_seconds: 0.0 };
+    let closed = Arrivals::Users { count: 9, start: 9, ramp_seconds: 0.0, pause_seconds: 0.0 };
     assert_eq!(asks(Arrivals::Poisson { per_second: 1.0 }, 5), asks(closed, 77));
+}
+
+#[test]
+fn users_begin_by_themselves_or_after_others() {
+    let users = Arrivals::Users { count: 5, start: 2, ramp_seconds: 4e-9, pause_seconds: 0.0 };
+    let mut source = Source::new(workload(users), 1);
+    assert_eq!(source.users(), [0, 2]);
+    let more = [(); 5].map(|()| source.next_user());
+    assert_eq!(more, [true, true, true, false, false]);
+    let mut source = Source::new(workload(Arrivals::Poisson { per_second: 1.0 }), 1);
+    assert!(source.users().is_empty() && !source.next_user());
 }
 
 #[test]

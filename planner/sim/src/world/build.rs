@@ -14,7 +14,7 @@ use super::wires::Wires;
 use super::{Happening, World};
 use crate::agenda::{Agenda, Nanos, SECOND};
 use crate::compute::{Compute, Curves, Sizes};
-use crate::ledger::{Ledger, Window};
+use crate::ledger::{Ledger, Targets, Window};
 use crate::plan::host_id;
 use crate::workload::{Source, Workload};
 
@@ -42,6 +42,8 @@ pub struct Settings {
     pub stall_after: Nanos,
     /// What is measured.
     pub window: Window,
+    /// Which answers are good ones.
+    pub targets: Targets,
     /// Between two looks at everything.
     pub look_every: Nanos,
 }
@@ -68,6 +70,7 @@ impl Default for Settings {
             context_tokens: 16_384,
             stall_after: 60 * SECOND,
             window: Window { from: 0, to: 600 * SECOND },
+            targets: Targets { ttft: 5 * SECOND, tpot: SECOND },
             look_every: 5 * SECOND,
         }
     }
@@ -141,7 +144,7 @@ impl<'a> World<'a> {
             seats,
             wires,
             inbox: std::collections::VecDeque::new(),
-            ledger: Ledger::new(window),
+            ledger: Ledger::new(window, settings.targets),
             rollout: Rollout::new(placement.clone(), plan.epoch, faults, replan),
             backlog_from: 0,
             common: Common {

@@ -105,7 +105,9 @@ impl World<'_> {
                     self.send_to(seat, to, Parcel::Release(release));
                 }
                 gateway::Effect::Emit { ticket, finish, .. } => {
-                    self.ledger.told(self.now, ticket, finish);
+                    if self.ledger.told(self.now, ticket, finish) && self.source.next_user() {
+                        self.agenda.put(self.now, Happening::Ask { gate });
+                    }
                     if finish.is_some() {
                         self.over(ticket, 0);
                     }

@@ -31,6 +31,7 @@ impl World<'_> {
             window_seconds: (seconds(from), seconds(to)),
             decode_tokens_per_second: ledger.next_tokens.len() as f64 / measured,
             prompt_tokens_per_second: ledger.prompt_tokens as f64 / measured,
+            goodput_requests_per_second: ledger.good as f64 / measured,
             ttft_mean_seconds,
             ttft_p50_seconds,
             ttft_p95_seconds,

@@ -104,7 +104,10 @@ fn workload(arrivals: Arrivals, lengths: Lengths) -> Workload {
 }
 
 fn users(count: u32, lengths: Lengths) -> Workload {
-    workload(Arrivals::Users { count, ramp_seconds: 1.0, pause_seconds: 0.0 }, lengths)
+    workload(
+        Arrivals::Users { count, start: count, ramp_seconds: 1.0, pause_seconds: 0.0 },
+        lengths,
+    )
 }
 
 fn once(lengths: Lengths) -> Workload {
