@@ -32,9 +32,10 @@ impl Series {
         series
     }
 
-    /// Adds a point, rounded to hundredths in `x` and thousandths in `y`.
+    /// Adds a point, rounded to hundredths in `x`, of which it has one at least, and to thousandths
+    /// in `y`.
     pub fn point(&mut self, series: &str, x: f64, y: f64) {
-        let (x, y) = ((x * 1e2).round() / 1e2, (y * 1e3).round() / 1e3);
+        let (x, y) = ((x * 1e2).round().max(1.0) / 1e2, (y * 1e3).round() / 1e3);
         self.line(format_args!("{series},{x},{y}"));
     }
 
