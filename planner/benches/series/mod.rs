@@ -19,21 +19,23 @@ pub struct Series {
 }
 
 impl Series {
-    /// Begins a file. `x` and `y` say what the columns are, with their units.
-    pub fn new(title: &str, x: &str, y: &str) -> Self {
+    /// Begins a file. `x` and `y` say what the columns are, with their units; `log` names the axes
+    /// that are drawn logarithmic, if any.
+    pub fn new(title: &str, (x, y): (&str, &str), log: &str) -> Self {
         let mut series = Self { text: String::new() };
         let (machine, commit) = (machine(), commit());
-        for (name, value) in
-            [("title", title), ("x", x), ("y", y), ("machine", &machine), ("commit", &commit)]
-        {
+        let words = [("title", title), ("x", x), ("y", y), ("machine", &machine)];
+        for (name, value) in words.into_iter().chain([("commit", commit.as_str()), ("log", log)]) {
             series.line(format_args!("# {name}: {value}"));
         }
         series.line(format_args!("series,x,y"));
         series
     }
 
-    /// Adds a point.
+    /// Adds a point, rounded to hundredths in `x`, of which it has one at least, and to thousandths
+    /// in `y`.
     pub fn point(&mut self, series: &str, x: f64, y: f64) {
+        let (x, y) = ((x * 1e2).round().max(1.0) / 1e2, (y * 1e3).round() / 1e3);
         self.line(format_args!("{series},{x},{y}"));
     }
 

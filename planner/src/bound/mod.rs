@@ -4,6 +4,7 @@
 //! how they were found.
 
 pub mod configuration;
+pub mod layers;
 pub mod network;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -48,6 +49,19 @@ pub enum Reason {
         /// One for each class, in the order of [`Instance::classes`].
         prices: Vec<Price>,
     },
+    /// Full charge: prices of layers that sum to 1. If no host counts for more than `value` in a
+    /// layer, all hosts together, each on the seat where it is worth most, are worth less than
+    /// `value`:
+    ///
+    /// ```text
+    /// value  >  sum over hosts of max over ranges r of (min(T(r), value) · sum of prices in r)
+    /// ```
+    ///
+    /// Valid whatever the network.
+    Layers {
+        /// One for each layer.
+        prices: Vec<f64>,
+    },
     /// Full charge: the lower end of what HiGHS proved on the interval program. Cannot be checked
     /// again without solving it again.
     Solver,
@@ -67,8 +81,11 @@ pub fn prove(instance: &Instance, charge: Charge) -> Proof {
     let work = work::prove(instance);
     match charge {
         Charge::Work => work,
-        Charge::Full => configuration::prove(instance, work.value)
-            .filter(|it| it.value < work.value)
-            .unwrap_or(work),
+        Charge::Full => {
+            let proof = configuration::prove(instance, work.value)
+                .filter(|it| it.value < work.value)
+                .unwrap_or(work);
+            layers::prove(instance, proof.value).unwrap_or(proof)
+        }
     }
 }

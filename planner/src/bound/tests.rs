@@ -121,6 +121,19 @@ fn nothing_fits() {
     }
 }
 
+/// Policy lets only the two weak hosts hold the first layer: 2 tokens/s, whatever the others do.
+#[test]
+fn prices_of_layers_see_policy() {
+    let mut instance = instance(4, &[(3, vec![8.0, 4.0]), (2, vec![1.0, 0.5])]);
+    instance.hosts[..3].iter_mut().for_each(|it| it.may_be_first = false);
+    let proof = prove(&instance, Charge::Full);
+    assert!(brute(&instance) <= 2.0 + 1e-9 && (proof.value - 2.0).abs() < 1e-3, "{proof:?}");
+    let Reason::Layers { prices } = proof.reason else { panic!("the first layer limits") };
+    assert!(prices[0] > 0.99, "{prices:?}");
+    instance.hosts[..3].iter_mut().for_each(|it| it.may_be_first = true);
+    assert!(prove(&instance, Charge::Full).value > 2.5);
+}
+
 #[test]
 fn a_proof_survives_being_written() {
     let proof = prove(&shipped(SINGLE24), Charge::Full);
@@ -138,5 +151,18 @@ proptest! {
         let work = prove(&instance, Charge::Work).value;
         prop_assert!(best <= full * (1.0 + 1e-9), "{best} above {full}");
         prop_assert!(full <= work);
+    }
+
+    #[test]
+    fn no_placement_exceeds_its_bound_under_policy(
+        mut instance in small(),
+        first in prop::collection::vec(any::<bool>(), 4),
+        last in prop::collection::vec(any::<bool>(), 4),
+    ) {
+        for (host, (first, last)) in instance.hosts.iter_mut().zip(first.into_iter().zip(last)) {
+            (host.may_be_first, host.may_be_last) = (first, last);
+        }
+        let (best, full) = (brute(&instance), prove(&instance, Charge::Full).value);
+        prop_assert!(best <= full * (1.0 + 1e-9), "{best} above {full}");
     }
 }

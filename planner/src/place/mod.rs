@@ -20,8 +20,11 @@ use thalweg_wire::LayerRange;
 use crate::method::{Method, Progress};
 
 /// Names of the methods, each with what it does in one line; the first is the default.
-pub const NAMES: [(&str, &str); 11] = [
+pub const NAMES: [(&str, &str); 14] = [
     ("coverage", "greatest least coverage by annealing and a mixed-integer program, with a proof"),
+    ("annealing", "the same without the program"),
+    ("greedy", "each host over the layers least covered so far, the strongest first"),
+    ("intervals", "the mixed-integer program that counts hosts by what they hold, solved by HiGHS"),
     ("milp", "the mixed-integer program of Helix over every link, solved by HiGHS, no hints"),
     ("milp-pruned", "the same over the 12 best links of each host"),
     ("milp-hinted", "the same over every link, beginning with the best of the quick methods"),
@@ -38,6 +41,9 @@ pub const NAMES: [(&str, &str); 11] = [
 pub fn method(name: &str) -> Option<Box<dyn Method>> {
     Some(match name {
         "coverage" => Box::new(coverage::Coverage),
+        "annealing" => Box::new(coverage::Annealing),
+        "greedy" => Box::new(coverage::Greedy),
+        "intervals" => Box::new(coverage::Intervals),
         "milp" => Box::new(milp::Milp::default()),
         "milp-pruned" => {
             Box::new(milp::Milp { links_max: Some(LINKS_PRUNED), ..Default::default() })

@@ -80,9 +80,10 @@ fn full_stages_are_the_homogeneous_layout_of_the_artifact() {
     assert!(close(found[0].flow, 531.702_584_552_362));
 }
 
-/// Every method but the mixed-integer program, which has its own tests.
+/// Every method but searches and programs, which have tests of their own.
 fn quick_methods() -> impl Iterator<Item = &'static str> {
-    NAMES.iter().map(|it| it.0).filter(|it| !it.starts_with("milp") && *it != "coverage")
+    let searches = ["coverage", "annealing", "intervals"];
+    NAMES.iter().map(|it| it.0).filter(move |it| !it.starts_with("milp") && !searches.contains(it))
 }
 
 #[test]
@@ -215,12 +216,14 @@ proptest::proptest! {
         instance.hosts.truncate(MILP_HOSTS_MAX);
         instance.network.enter.truncate(MILP_HOSTS_MAX);
         instance.network.leave.truncate(MILP_HOSTS_MAX);
-        let mut calls = 0;
-        let watch = &mut |_| {
-            calls += 1;
-            if calls < 50 { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-        };
-        let found = method("milp-hinted").unwrap().place(&instance, seed, watch);
-        found.iter().for_each(|it| check(&instance, it));
+        for name in ["milp-hinted", "intervals", "annealing"] {
+            let mut calls = 0;
+            let watch = &mut |_| {
+                calls += 1;
+                if calls < 20 { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+            };
+            let found = method(name).unwrap().place(&instance, seed, watch);
+            found.iter().for_each(|it| check(&instance, it));
+        }
     }
 }

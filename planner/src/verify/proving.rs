@@ -1,5 +1,7 @@
 //! The bound: it must follow from the certificate, by arithmetic done anew.
 
+use thalweg_wire::LayerRange;
+
 use super::covers::least_cost;
 use super::{Bound, Finding, exceeds};
 use crate::bound::{Price, Reason, network};
@@ -51,6 +53,10 @@ fn certificate(report: &Report, instance: &Instance, full: bool) -> Result<f64, 
             return Err("covers of layers prove it under full charge only".to_owned());
         }
         Reason::Configuration { prices } => configuration(instance, &counts, prices, value)?,
+        Reason::Layers { .. } if !full => {
+            return Err("prices of layers prove it under full charge only".to_owned());
+        }
+        Reason::Layers { prices } => layers(instance, prices, value)?,
         _ => return Ok(f64::INFINITY),
     }
     Ok(value)
@@ -82,6 +88,41 @@ fn work(instance: &Instance, counts: &[usize], price: f64, value: f64) -> Result
         Ok(())
     } else {
         Err(format!("at its price the hosts compute up to {least} tokens/s"))
+    }
+}
+
+/// Every host on the seat where it is worth most: together they are worth less than `value`.
+fn layers(instance: &Instance, prices: &[f64], value: f64) -> Result<(), String> {
+    let sensible = prices.iter().all(|it| *it >= 0.0 && it.is_finite());
+    if !sensible || prices.len() != instance.layers as usize || value <= 0.0 {
+        return Err(format!(
+            "its certificate has {} prices for {} layers, or some that are no numbers above 0",
+            prices.len(),
+            instance.layers,
+        ));
+    }
+    let mut below = vec![0.0];
+    for price in prices {
+        below.push(below[below.len() - 1] + price);
+    }
+    let mut worth = 0.0;
+    for host in 0..instance.hosts.len() {
+        let mut most = 0.0_f64;
+        for end in 1..=instance.layers {
+            for first in end.saturating_sub(instance.class(host).rates.count_max())..end {
+                let Ok(range) = LayerRange::new(first, end) else { continue };
+                let held = below[end as usize] - below[first as usize];
+                most = most.max(instance.rate(host, range).min(value) * held);
+            }
+        }
+        worth += most;
+    }
+    // Prices are only meant in relation to each other.
+    let needed = value * below[prices.len()];
+    if worth < needed * (1.0 - ROUNDING / 10.0) {
+        Ok(())
+    } else {
+        Err(format!("at its prices the hosts are worth {worth}, a flow of that size {needed}"))
     }
 }
 

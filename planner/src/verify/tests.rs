@@ -182,17 +182,42 @@ fn certificates_of_real_clusters_hold_and_no_lower_bound_does() {
 
 #[test]
 fn a_certificate_for_other_hosts_is_refused() {
-    let instance = instance();
-    let mut report = plan(&instance, &SOUND, Charge::Full);
-    if let Reason::Configuration { prices } = &mut report.proof.reason {
-        prices.pop();
-        let found = findings(&report, &instance)[0].to_string();
-        assert!(found.contains("prices"), "{found}");
-    }
+    let instance = example(include_str!("../../../examples/clusters/single24.toml"));
+    let mut report = plan(&instance, &[], Charge::Full);
+    let Reason::Configuration { prices } = &mut report.proof.reason else {
+        panic!("covers prove it: {:?}", report.proof)
+    };
+    prices.pop();
+    let found = findings(&report, &instance)[0].to_string();
+    assert!(found.contains("prices"), "{found}");
     report.charge = crate::report::ChargeName::WorkCharge;
     report.proof.reason = Reason::Configuration { prices: Vec::new() };
     let found = findings(&report, &instance);
     assert!(found.iter().any(|it| it.to_string().contains("full charge")), "{found:?}");
+}
+
+/// One small host alone may hold the first layer: 80 tokens/s, which only prices of layers prove.
+#[test]
+fn prices_of_layers_are_checked() {
+    let mut instance = instance();
+    instance.hosts.iter_mut().for_each(|it| it.may_be_first = it.name == "b1");
+    let report = plan(&instance, &[], Charge::Full);
+    assert!(matches!(report.proof.reason, Reason::Layers { .. }), "{:?}", report.proof);
+    let verdict = verify(&report, &instance, MODEL).expect("an empty plan is sound");
+    assert_eq!(verdict.bound, Bound::Proved);
+    let forge = |to: &dyn Fn(&mut Vec<f64>)| {
+        let mut forged = report.clone();
+        let Reason::Layers { prices } = &mut forged.proof.reason else { unreachable!() };
+        to(prices);
+        findings(&forged, &instance)[0].to_string()
+    };
+    let found = forge(&|prices| prices.fill(0.25));
+    assert!(found.contains("hosts are worth"), "{found}");
+    let found = forge(&|prices| prices.truncate(3));
+    assert!(found.contains("3 prices for 4 layers"), "{found}");
+    let mut lower = report.clone();
+    (lower.proof.value, lower.bound) = (79.0, 79.0);
+    assert!(verify(&lower, &instance, MODEL).is_err(), "with a forged bound");
 }
 
 proptest! {

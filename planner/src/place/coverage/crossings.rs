@@ -192,3 +192,80 @@ fn mean_links(instance: &Instance) -> Vec<(f64, f64)> {
     // There are as many pairs into a region as out of it.
     sums.iter().map(|it| (it.0 / f64::max(it.2, 1.0), it.1 / f64::max(it.2, 1.0))).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use fastrand::Rng;
+
+    use super::*;
+    use crate::bound::tests::instance as alike;
+    use crate::instance::Pairs;
+
+    /// Three regions of four hosts each, a link of `link` tokens/s for each pair between them.
+    fn three_regions(link: f64) -> Instance {
+        let mut instance = alike(6, &[(12, vec![8.0, 4.0, 2.0])]);
+        instance.regions = ["a", "b", "c"].map(str::to_owned).to_vec();
+        let Pairs::ByRegion(wires) = &instance.network.pairs else { unreachable!() };
+        let wire = wires[0].expect("hosts are linked");
+        let across = crate::instance::Wire { tokens_per_second: link, ..wire };
+        let pair = |at: usize| Some(if at.is_multiple_of(4) { wire } else { across });
+        instance.network.pairs = Pairs::ByRegion((0..9).map(pair).collect());
+        instance.hosts.iter_mut().enumerate().for_each(|(at, it)| it.region = at % 3);
+        instance
+    }
+
+    /// One host of region 0 ends at position 1 with 8 tokens/s, one of region 1 holds the rest of the
+    /// model: a link of 3 leaves an excess of 5 on either side.
+    #[test]
+    fn an_excess_is_what_a_link_does_not_carry() {
+        let mut crossings = Crossings::new(&three_regions(3.0));
+        let seats = [(0, 1), (1, 5)].map(|(first, count)| (Seat { first, count }, 8.0));
+        crossings.recount((1.0, 1.0), seats.into_iter());
+        assert!((crossings.worst() - 50_f64.sqrt()).abs() < 1e-9);
+        // A link as wide as the host leaves none.
+        crossings.links.iter_mut().for_each(|it| *it = (8.0, 8.0));
+        crossings.recount((1.0, 1.0), seats.into_iter());
+        assert!(crossings.worst() < 1e-9);
+    }
+
+    #[test]
+    fn changes_one_by_one_are_as_counting_anew() {
+        let instance = three_regions(0.5);
+        let mut rng = Rng::with_seed(3);
+        let draw = |rng: &mut Rng| {
+            let count = rng.u32(1..=3);
+            (Seat { first: rng.u32(0..=6 - count), count }, 8.0 / f64::from(count))
+        };
+        let mut seats: Vec<_> = (0..12).map(|_| draw(&mut rng)).collect();
+        let mut crossings = Crossings::new(&instance);
+        crossings.recount((1.0, 1.0), seats.iter().copied());
+        let (mut made, mut refused) = (0, 0);
+        for _ in 0..500 {
+            let host = rng.usize(..12);
+            let other = (host + rng.usize(1..12)) % 12;
+            let shifts =
+                [host, other].map(|it| Shift { host: it, from: seats[it], to: draw(&mut rng) });
+            let shifts = &shifts[..rng.usize(1..=2)];
+            let before: f64 = crossings.excess.iter().sum();
+            let allowed = rng.f64() * 20.0 - 5.0;
+            let may = crossings.attempt(shifts, allowed);
+            let mut after = seats.clone();
+            shifts.iter().for_each(|it| after[it.host] = it.to);
+            let mut anew = Crossings::new(&instance);
+            anew.recount((1.0, 1.0), after.iter().copied());
+            let worse = anew.excess.iter().sum::<f64>() - before;
+            assert_eq!(may, worse <= allowed, "{worse} of {allowed}");
+            if may {
+                seats = after;
+                made += 1;
+            } else {
+                refused += 1;
+            }
+            let mut anew = Crossings::new(&instance);
+            anew.recount((1.0, 1.0), seats.iter().copied());
+            let pairs = crossings.excess.iter().zip(&anew.excess);
+            assert!(pairs.into_iter().all(|(a, b)| (a - b).abs() < 1e-9));
+        }
+        assert!(made > 50 && refused > 50, "{made} made, {refused} refused");
+    }
+}

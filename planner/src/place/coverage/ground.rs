@@ -77,6 +77,22 @@ impl Ground {
         self.of(host).rate(seat, self.layers)
     }
 
+    /// The seats of a placement.
+    pub fn seats(&self, placement: &Placement) -> Vec<Seat> {
+        let seat = |it: LayerRange| Seat { first: it.first(), count: it.count() };
+        placement.iter().map(|it| it.map_or(Seat::default(), seat)).collect()
+    }
+
+    /// Least coverage of any layer, in tokens/s.
+    pub fn least_coverage(&self, seats: &[Seat]) -> f64 {
+        let mut cover = vec![0.0; self.layers as usize];
+        for (host, seat) in seats.iter().enumerate() {
+            let rate = self.rate(host, *seat);
+            cover[seat.span()].iter_mut().for_each(|it| *it += rate);
+        }
+        cover.into_iter().reduce(f64::min).unwrap_or(0.0)
+    }
+
     pub fn placement(&self, seats: &[Seat]) -> Placement {
         seats.iter().map(|it| LayerRange::new(it.first, it.end()).ok()).collect()
     }
@@ -110,5 +126,12 @@ impl Group {
     pub fn rate(&self, seat: Seat, layers: u32) -> f64 {
         let ends = usize::from(seat.first == 0) + 2 * usize::from(seat.end() == layers);
         self.rates[ends].get(seat.count as usize).copied().unwrap_or(0.0)
+    }
+
+    /// The seats that its hosts can take in a model of `layers`, with the rates there.
+    pub fn seats(&self, layers: u32) -> impl Iterator<Item = (Seat, f64)> {
+        let firsts = move |count| (0..=layers - count).map(move |first| Seat { first, count });
+        let seats = (1..=self.count_max).flat_map(firsts);
+        seats.map(move |it| (it, self.rate(it, layers))).filter(|it| it.1 > 0.0)
     }
 }

@@ -3,12 +3,14 @@
 //! Without binding links the full-charge flow of a placement is its least coverage. Rounds of
 //! annealing aim between the best flow found and the bound; where they leave a gap, the next round
 //! aims elsewhere. Where links between regions are thin, regions are searched by themselves, together
-//! within what their links carry (`joint`), and in blocks (`place::blocks`). All limits count moves, so that the same seed gives the same plan.
+//! within what their links carry (`joint`), and in blocks (`place::blocks`). All limits count moves
+//! and nodes, so that the same seed gives the same plan.
 
 mod anneal;
 mod crossings;
 mod greedy;
 mod ground;
+mod intervals;
 mod joint;
 mod moves;
 mod regions;
@@ -23,18 +25,27 @@ use crate::flow;
 use crate::instance::{Instance, Placement};
 use crate::method::{Found, Method, Progress, Watch};
 use crate::place::blocks;
+use crate::solver::Effort;
 use anneal::{Anneal, Heat};
 use ground::{Ground, Seat};
+pub use intervals::Intervals;
 use regions::{Free, Part};
 
 /// Moves in all, and how many more for each host.
 const MOVES: u64 = 40_000_000;
 const MOVES_PER_HOST: u64 = 500_000;
-/// The same where links between regions bind, but never more than [`MOVES_PER_HOST`] alone allows.
+/// The same where links between regions bind.
 const MOVES_ACROSS: u64 = 20_000_000;
 const MOVES_ACROSS_PER_HOST: u64 = 20_000;
+/// There, where hosts are few, moves for each host at most: the search in blocks has the time.
+const MOVES_ACROSS_FEW: u64 = 100_000;
 /// Regions by themselves are first tried with one part in so many of these moves.
 const TRIAL: u64 = 4;
+/// The interval program follows where it has up to so many columns. It then proves within seconds
+/// what the configuration bound leaves open; with some thousands it does not even find the placement.
+const COLUMNS_MAX: usize = 400;
+/// Nodes of branch and bound that it has.
+const NODES_MAX: i32 = 5000;
 /// Up to so many hosts the search in blocks, which looks at every link, may find more.
 const BLOCKS_HOSTS_MAX: usize = 48;
 /// Rounds take these shares of the moves.
@@ -48,16 +59,76 @@ const AIMS: [f64; 4] = [0.5, 0.25, 0.75, 0.1];
 const TEMPERATURE_FIRST: f64 = 0.2;
 /// Where it ends, as a fraction of where it starts.
 const COOLING: f64 = 1e-3;
+/// Prices of a held layer that greedy tries, as multiples of that of the work bound: the dearer a
+/// layer, the more of them hosts hold.
+const GREEDY_PRICES: [f64; 6] = [1.0, 1.25, 1.5, 2.0, 3.0, 5.0];
 /// A placement this close to the bound is good enough to stop.
 const GAP: f64 = 1e-4;
 
-/// Coverage by annealing.
+/// Coverage by annealing, then by the interval program where that leaves a gap.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Coverage;
+
+/// The same without the interval program.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Annealing;
+
+/// Where annealing begins: every host over the layers least covered so far, the strongest first.
+/// Tried for some prices of a held layer, with regions apart and together.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Greedy;
+
+impl Method for Greedy {
+    fn name(&self) -> &'static str {
+        "greedy"
+    }
+
+    fn place(&self, instance: &Instance, _: u64, _: &mut Watch<'_>) -> Option<Found> {
+        let ground = Ground::new(instance, false);
+        let apart: Vec<usize> = instance.hosts.iter().map(|it| it.region).collect();
+        let together = vec![0; apart.len()];
+        let (price, mut judge) = (price(instance), flow::Judge::new(instance));
+        let prices = GREEDY_PRICES.iter().map(|it| it * price);
+        let fills = prices.flat_map(|price| [(price, &apart), (price, &together)]);
+        let tried = fills.map(|(price, parts)| {
+            let placement = ground.placement(&greedy::fill(&ground, price, parts));
+            (judge.value(&placement), placement)
+        });
+        let best = tried.reduce(|best, it| if it.0 > best.0 { it } else { best })?;
+        (best.0 > 0.0).then(|| Found::new(best.1))
+    }
+}
 
 impl Method for Coverage {
     fn name(&self) -> &'static str {
         "coverage"
+    }
+
+    fn place(&self, instance: &Instance, seed: u64, watch: &mut Watch<'_>) -> Option<Found> {
+        let found = Annealing.place(instance, seed, watch)?;
+        if !instance.partial || flow::links_bind(instance) {
+            // Coverage is not all that limits a flow.
+            return Some(found);
+        }
+        let bound = found.bound.unwrap_or(f64::INFINITY);
+        let ground = Ground::new(instance, false);
+        let seats = ground.seats(&found.placement);
+        let flow = ground.least_coverage(&seats);
+        if flow >= bound * (1.0 - GAP) || intervals::columns(&ground) > COLUMNS_MAX {
+            return Some(found);
+        }
+        let effort = Effort { nodes_max: Some(NODES_MAX), ..Effort::default() };
+        let mut watch = |it: Progress| watch(Progress { flow: it.flow.max(flow), ..it });
+        let solved = intervals::solve(&ground, bound, Some(&seats), effort, &mut watch);
+        let Some((best, bound)) = solved else { return Some(found) };
+        let placement = if best.flow > flow { best.placement } else { found.placement };
+        Some(Found { bound: Some(bound), ..Found::new(placement) })
+    }
+}
+
+impl Method for Annealing {
+    fn name(&self) -> &'static str {
+        "annealing"
     }
 
     fn place(&self, instance: &Instance, seed: u64, watch: &mut Watch<'_>) -> Option<Found> {
@@ -87,7 +158,7 @@ fn across(
     watch: &mut Watch<'_>,
 ) -> Option<Placement> {
     let hosts = instance.hosts.len() as u64;
-    let moves = (MOVES_ACROSS + MOVES_ACROSS_PER_HOST * hosts).min(MOVES_PER_HOST * hosts);
+    let moves = (MOVES_ACROSS + MOVES_ACROSS_PER_HOST * hosts).min(MOVES_ACROSS_FEW * hosts);
     let (mut best, mut done) = (Best::nothing(instance), 0);
     let mut take = |search: &mut dyn FnMut(&mut Watch<'_>) -> Option<Best>| {
         let before = best.flow;
