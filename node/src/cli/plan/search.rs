@@ -143,12 +143,8 @@ fn one(
     survive::search(instance, alpha, seed, start.as_ref(), &mut |progress| board.note(progress))
 }
 
-/// Places the layers once. The default method leaves links out; where they bind, the search over
-/// blocks of regions stands in for it.
+/// Places the layers once.
 fn place(instance: &Instance, name: &str, seed: u64, watch: &mut Watch<'_>) -> Option<Found> {
-    if name == DEFAULT && flow::links_bind(instance) {
-        return place::blocks::search(instance, seed, watch);
-    }
     place::method(name)?.place(instance, seed, watch)
 }
 
