@@ -7,6 +7,7 @@ use thalweg_planner::cluster::Resolved;
 use thalweg_planner::frontier::{self, Candidate, Objective, Targets};
 use thalweg_planner::instance::{Instance, Placement};
 use thalweg_planner::method::Found;
+use thalweg_planner::place;
 use thalweg_planner::report::Report;
 
 use super::interrupt::Interrupt;
@@ -20,6 +21,10 @@ pub(super) const METHOD: &str = "frontier";
 
 /// Share of the time for the placement of most flow, which is one of the candidates.
 const FLOW_SHARE: f64 = 0.5;
+
+/// Methods whose placements are candidates besides: pipelines of like machines have less flow, but
+/// fast machines do not wait for slow ones.
+const OTHERS: [&str; 3] = ["separate", "separate-plus", "hexgen"];
 
 /// Share of the time for the search, where candidates are served on afterwards.
 const SEARCH_SHARE: f64 = 0.25;
@@ -122,6 +127,10 @@ fn search(
     let mut placements =
         frontier::placements(instance, effort.seed, &mut |progress| board.note(progress));
     placements.push(found.placement);
+    for method in OTHERS.into_iter().filter_map(place::method) {
+        let other = method.place(instance, effort.seed, &mut |progress| board.note(progress));
+        placements.extend(other.map(|it| it.placement));
+    }
     let mut best = frontier::rank(instance, targets, &placements, None);
     if let Some(first) = best.first() {
         let mut watch = |progress| board.note(progress);

@@ -33,9 +33,6 @@ const START: u32 = 12;
 const WARM_SECONDS: u64 = 90;
 const MEASURED_SECONDS: u64 = 90;
 
-/// Decoding requests of a step at most, where the machine allows more.
-const BATCH_MAX: u32 = 24;
-
 /// What the placements came to.
 pub(super) struct Judged {
     /// The best first, scored by what they served.
@@ -131,7 +128,8 @@ fn serve(
 ) -> Option<Outcome> {
     let flow = flow::maximum(&resolved.instance, placement, Charge::Full);
     let bounds = Bounds {
-        batch_max: BATCH_MAX,
+        // As many as the machine allows.
+        batch_max: u32::MAX,
         chunk_tokens,
         step_us: 0,
         requests_max: 0,

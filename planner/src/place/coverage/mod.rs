@@ -105,24 +105,33 @@ impl Method for Coverage {
     }
 
     fn place(&self, instance: &Instance, seed: u64, watch: &mut Watch<'_>) -> Option<Found> {
-        let found = Annealing.place(instance, seed, watch)?;
-        if !instance.partial || flow::links_bind(instance) {
-            // Coverage is not all that limits a flow.
-            return Some(found);
-        }
-        let bound = found.bound.unwrap_or(f64::INFINITY);
+        let annealed = Annealing.place(instance, seed, watch);
         let ground = Ground::new(instance, false);
-        let seats = ground.seats(&found.placement);
-        let flow = ground.least_coverage(&seats);
-        if flow >= bound * (1.0 - GAP) || intervals::columns(&ground) > COLUMNS_MAX {
-            return Some(found);
+        if !instance.partial
+            || flow::links_bind(instance)
+            || intervals::columns(&ground) > COLUMNS_MAX
+        {
+            // Coverage is not all that limits a flow, or the program is too large.
+            return annealed;
+        }
+        let bound = match annealed.as_ref().and_then(|it| it.bound) {
+            Some(bound) => bound,
+            None => bound::prove(instance, Charge::Full).value,
+        };
+        let seats = annealed.as_ref().map(|it| ground.seats(&it.placement));
+        let flow = seats.as_ref().map_or(0.0, |it| ground.least_coverage(it));
+        if flow >= bound * (1.0 - GAP) {
+            return annealed;
         }
         let effort = Effort { nodes_max: Some(NODES_MAX), ..Effort::default() };
         let mut watch = |it: Progress| watch(Progress { flow: it.flow.max(flow), ..it });
-        let solved = intervals::solve(&ground, bound, Some(&seats), effort, &mut watch);
-        let Some((best, bound)) = solved else { return Some(found) };
-        let placement = if best.flow > flow { best.placement } else { found.placement };
-        Some(Found { bound: Some(bound), ..Found::new(placement) })
+        let solved = intervals::solve(&ground, bound, seats.as_deref(), effort, &mut watch);
+        let Some((best, bound)) = solved else { return annealed };
+        let placement = match annealed {
+            Some(found) if flow >= best.flow => found.placement,
+            _ => best.placement,
+        };
+        (flow.max(best.flow) > 0.0).then(|| Found { bound: Some(bound), ..Found::new(placement) })
     }
 }
 

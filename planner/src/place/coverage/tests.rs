@@ -56,6 +56,8 @@ fn no_hosts_and_no_room_are_no_placement() {
 #[test]
 fn one_host_that_holds_everything() {
     assert!((flow(&instance(2, &[(1, vec![5.0, 3.0])]), 100_000).0 - 3.0).abs() < 1e-9);
+    // So slow with all of them that moving towards it looks like a loss all the way.
+    assert!((flow(&instance(2, &[(1, vec![4.35, 0.1])]), 100_000).0 - 0.1).abs() < 1e-9);
 }
 
 /// Two regions. In the first are a host that does 200 tokens/s with one layer of two, and one that
