@@ -65,7 +65,8 @@ pub fn search(instance: &Instance, seed: u64, watch: &mut Watch<'_>) -> Option<F
             ended = watch(progress).is_break();
         }
         for (&host, &range) in hosts.iter().zip(&search.best) {
-            placement[host] = range;
+            // A host that gives nothing there holds nothing.
+            placement[host] = range.filter(|&it| instance.rate(host, it) > 0.0);
         }
         flow += search.flow;
         moves += search.moves;

@@ -93,8 +93,13 @@ impl Ground {
         cover.into_iter().reduce(f64::min).unwrap_or(0.0)
     }
 
+    /// The placement of these seats. A host that gives nothing on its seat holds nothing.
     pub fn placement(&self, seats: &[Seat]) -> Placement {
-        seats.iter().map(|it| LayerRange::new(it.first, it.end()).ok()).collect()
+        let range = |(host, seat): (usize, &Seat)| {
+            let range = LayerRange::new(seat.first, seat.end()).ok();
+            range.filter(|_| self.rate(host, *seat) > 0.0)
+        };
+        seats.iter().enumerate().map(range).collect()
     }
 }
 
