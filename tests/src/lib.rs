@@ -5,3 +5,4 @@ pub mod cluster;
 pub mod golden;
 pub mod half_core;
 pub mod official;
+pub mod planning;

@@ -4,35 +4,12 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
 
 use serde_json::Value;
-use thalweg_tests::cluster::binary;
+use thalweg_tests::planning::{example, refusal, text, thalweg};
 
 /// Seconds of search: enough for a plan, not for the best one.
 const SECONDS: &str = "3";
-
-fn example(name: &str) -> PathBuf {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ has a parent");
-    root.join("examples/clusters").join(name)
-}
-
-fn thalweg(args: &[&str]) -> Output {
-    Command::new(binary()).arg("plan").args(args).output().expect("the program starts")
-}
-
-fn text(path: &Path) -> &str {
-    path.to_str().expect("temporary folders have plain names")
-}
-
-/// What a run says when it refuses.
-fn refusal(args: &[&str]) -> String {
-    let output = thalweg(args);
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(!output.status.success() && output.stdout.is_empty(), "{said}");
-    assert!(!said.contains("panicked"), "{said}");
-    said
-}
 
 /// The plan of a run, and the file it was written to.
 fn plan(folder: &Path, args: &[&str]) -> (Value, PathBuf) {

@@ -4,10 +4,9 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
 
 use serde_json::Value;
-use thalweg_tests::cluster::binary;
+use thalweg_tests::planning::{example, refusal, text, thalweg};
 
 /// Two layers; prompts and answers of ten tokens; prompts take hardly any time; no link delays
 /// anything; the model's KV memory holds 1000 tokens in two layers, of which 0.85 is used. Context
@@ -58,19 +57,6 @@ decode_ms = [[1, 40.0], [100000, 40.0]]
 kv_blocks = [62.5, 62.5]
 "#;
 
-fn example(name: &str) -> PathBuf {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ has a parent");
-    root.join("examples/clusters").join(name)
-}
-
-fn thalweg(args: &[&str]) -> Output {
-    Command::new(binary()).arg("plan").args(args).output().expect("the program starts")
-}
-
-fn text(path: &Path) -> &str {
-    path.to_str().expect("temporary folders have plain names")
-}
-
 /// The cluster file of [`CHOICE`], changed.
 fn choice(folder: &Path, from: &str, to: &str) -> PathBuf {
     assert!(from.is_empty() || CHOICE.contains(from), "{from}");
@@ -84,14 +70,6 @@ fn plan(args: &[&str]) -> Value {
     let output = thalweg(args);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     serde_json::from_slice(&output.stdout).expect("one JSON object")
-}
-
-fn refusal(args: &[&str]) -> String {
-    let output = thalweg(args);
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(!output.status.success() && output.stdout.is_empty(), "{said}");
-    assert!(!said.contains("panicked"), "{said}");
-    said
 }
 
 fn number(value: &Value, key: &str) -> f64 {

@@ -4,10 +4,11 @@
 #![allow(missing_docs, reason = "tests are read, not documented")]
 
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
 
 use thalweg_tests::cluster::binary;
+use thalweg_tests::planning::{refusal, text, thalweg};
 
 /// Four layers on hosts of up to three. `x` and `y` are regions.
 const CLUSTER: &str = r#"
@@ -33,14 +34,6 @@ model = "tiny"
 machine = "m"
 tokens_per_second = [120, 60, 40]
 "#;
-
-fn thalweg(args: &[&str]) -> Output {
-    Command::new(binary()).arg("plan").args(args).output().expect("the program starts")
-}
-
-fn text(path: &Path) -> &str {
-    path.to_str().expect("temporary folders have plain names")
-}
 
 /// A folder with a cluster file in it.
 struct Folder {
@@ -79,10 +72,7 @@ impl Folder {
 }
 
 fn says(args: &[&str], expected: &[&str]) {
-    let output = thalweg(args);
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(!output.status.success() && output.stdout.is_empty(), "{args:?}: {said}");
-    assert!(!said.contains("panicked"), "{said}");
+    let said = refusal(args);
     for words in expected {
         assert!(said.contains(words), "{args:?}: `{words}` is missing from: {said}");
     }
