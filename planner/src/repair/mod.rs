@@ -8,26 +8,34 @@
 //! ```
 //!
 //! Loading weights takes minutes, so a repair is judged by the layers it loads, not by the last per
-//! cent of flow; a full search may run beside it. Every layer that was covered stays covered while
-//! hosts load: make before break. A host has memory for [`count_max`](crate::instance::Rates)
-//! layers. One that can hold its old and its new layers together serves the old ones until the new
-//! ones are there; one that cannot drops old ones first, and only what others hold.
+//! cent of flow; a full search may run beside it. The flow it goes for is a share of what a full
+//! re-plan may reach, estimated from the bounds before and after the change and from how close the
+//! flow was to the bound. Every layer that was covered stays covered while hosts load: make before
+//! break. A host has memory for [`count_max`](crate::instance::Rates) layers. One that can hold its
+//! old and its new layers together serves the old ones until the new ones are there; one that
+//! cannot drops old ones first, and only what others hold.
 
+mod anneal;
+mod beam;
 mod change;
+mod ground;
+mod links;
+mod parts;
 mod search;
+mod spots;
 mod stages;
 #[cfg(test)]
 mod tests;
 
 pub use change::Change;
-pub use search::fewest_loads;
 
 use fastrand::Rng;
 use thalweg_wire::LayerRange;
 
 use crate::flow::Judge;
 use crate::instance::{Instance, Placement};
-use crate::survive;
+use crate::{Charge, bound};
+use parts::Parts;
 use stages::Schedule;
 
 /// What to do after a change, and what it brings.
@@ -79,50 +87,57 @@ pub struct Step {
     pub stage: u8,
 }
 
-/// Share of what a full re-plan might reach that a repair goes for. A share above what is promised
-/// (95 %), as what a full re-plan reaches is estimated.
-const AIM_SHARE: f64 = 0.955;
+/// Share of what a full re-plan may reach that a repair goes for: above the 95 % that are promised,
+/// as what a full re-plan reaches is an estimate and off by two per cent now and then.
+const AIM_SHARE: f64 = 0.97;
 
-/// Moves for each host of the short search that estimates what a full re-plan reaches.
-const GLIMPSE_PER_HOST: u64 = 20_000;
+/// The same where links bind: the estimate is closer there, as it is of large clusters or of few
+/// placements that links allow.
+const AIM_SHARE_LINKS: f64 = 0.958;
 
-/// Moves of that search at most.
-const GLIMPSE_MAX: u64 = 1_000_000;
+/// Placements that a search looks at: what keeps repairs within a second. One takes the same time
+/// however many hosts there are.
+pub const MOVES: u64 = 6_000_000;
 
-/// Shares of the aim that are tried, one after the other, until one can be reached.
-const FALL_BACK: [f64; 6] = [1.0, 0.97, 0.9, 0.75, 0.5, 0.1];
-
-/// Moves of the search for each host.
-const MOVES_PER_HOST: u64 = 40_000;
-
-/// Moves of a search at most: what keeps repairs of large clusters within seconds.
-const MOVES_MAX: u64 = 4_000_000;
-
-/// Searches for an order of the steps, each with the hosts held in place that had no order before.
-const ORDERS_MAX: usize = 4;
+/// Shares of what the aim lacks that are tried one after the other if the aim is not reached, each
+/// with this part of the moves.
+const FALL_BACK: [f64; 5] = [0.98, 0.9, 0.7, 0.4, 0.1];
+const FALL_BACK_PART: u64 = 3;
 
 /// Repairs `old`, a placement of `before`, after `change`. Deterministic for a seed.
 ///
-/// The flow it goes for is a share of what a full re-plan may reach, estimated by a short search and
-/// from what the change does to the hosts at their present ranges; [`replan_for`] takes it from the
-/// caller.
+/// Goes for a share of what a full re-plan may reach: of the bound after the change, as much as the
+/// flow before was of the bound before, or all of it if nothing flowed. [`replan_for`] takes the aim
+/// from the caller.
 pub fn replan(before: &Instance, old: &Placement, change: &Change, seed: u64) -> Repair {
     let after = change.apply(before);
-    let mut left = change.survivors(old);
-    left.resize(after.hosts.len(), None);
-    let mut estimate = estimate(before, &after, old, change);
-    if !Judge::new(&after).links_bind() {
-        let moves = (GLIMPSE_PER_HOST * after.hosts.len() as u64).min(GLIMPSE_MAX);
-        let found = survive::glimpse(&after, &left, moves, seed);
-        let reached = found.map_or(0.0, |it| Judge::new(&after).value(&it));
-        estimate = estimate.max(reached);
-    }
-    replan_for(after, &left, AIM_SHARE * estimate, seed)
+    let bound = |it: &Instance| bound::prove(it, Charge::Full).value;
+    let flow = Judge::new(before).value(old);
+    let reached = match flow / bound(before) {
+        reached if reached > 0.0 => reached.min(1.0),
+        _ => 1.0,
+    };
+    let links_bind = Judge::new(&after).links_bind();
+    let share = if links_bind { AIM_SHARE_LINKS } else { AIM_SHARE };
+    let aim = share * bound(&after) * reached;
+    let parts = parts::split(before, old, &after);
+    repair(after, &change.survivors(old), &parts, (aim, MOVES), seed)
 }
 
 /// Moves `old`, what the hosts of `instance` hold now, to a flow of `aim` tokens/s with few loads,
-/// or as near as it gets.
-pub fn replan_for(instance: Instance, old: &Placement, aim: f64, seed: u64) -> Repair {
+/// or as near as it gets. Looks at `moves` placements where [`replan`] looks at [`MOVES`].
+pub fn replan_for(instance: Instance, old: &Placement, aim: f64, moves: u64, seed: u64) -> Repair {
+    let parts = parts::split(&instance, old, &instance);
+    repair(instance, old, &parts, (aim, moves), seed)
+}
+
+fn repair(
+    instance: Instance,
+    old: &Placement,
+    parts: &Parts,
+    (aim, moves): (f64, u64),
+    seed: u64,
+) -> Repair {
     let mut old = old.clone();
     old.resize(instance.hosts.len(), None);
     // A range that no longer fits, as after a shift of the workload, is not held.
@@ -130,41 +145,65 @@ pub fn replan_for(instance: Instance, old: &Placement, aim: f64, seed: u64) -> R
         *range = range.filter(|it| it.end() <= instance.layers && instance.rate(host, *it) > 0.0);
     }
     let flow_reweighted = Judge::new(&instance).value(&old);
-    let mut rng = Rng::with_seed(seed);
     let (schedule, stays_covered) = if flow_reweighted >= aim {
         (Schedule::none(&old), true)
     } else {
-        ordered(&instance, &old, flow_reweighted, aim, &mut rng)
+        Mover { instance: &instance, old: &old, parts, now: flow_reweighted }
+            .move_to(aim, moves, seed)
     };
     report(instance, &old, schedule, aim, flow_reweighted, stays_covered)
 }
 
-/// Searches for few loads, then for an order of them, until both are there.
-fn ordered(
-    instance: &Instance,
-    old: &Placement,
+/// Searches for few loads, at lower and lower aims.
+struct Mover<'a> {
+    instance: &'a Instance,
+    old: &'a Placement,
+    parts: &'a Parts,
+    /// Flow by new weights alone.
     now: f64,
-    aim: f64,
-    rng: &mut Rng,
-) -> (Schedule, bool) {
-    let moves = (MOVES_PER_HOST * instance.hosts.len() as u64).min(MOVES_MAX);
-    let goals = FALL_BACK.iter().map(|share| share * aim).filter(|&goal| goal > now);
-    let mut unordered = None;
-    for goal in goals {
-        let mut fixed = vec![false; old.len()];
-        for _ in 0..ORDERS_MAX {
-            let Some(to) = fewest_loads(instance, old, &fixed, goal, moves, rng) else { break };
-            match Schedule::order(instance, old, &to) {
-                Ok(schedule) => return (schedule, true),
-                Err(breaking) => breaking.into_iter().for_each(|host| fixed[host] = true),
-            }
-            unordered.get_or_insert(to);
+}
+
+impl Mover<'_> {
+    /// Steps towards `aim`, and whether they keep all layers covered.
+    fn move_to(&self, aim: f64, moves: u64, seed: u64) -> (Schedule, bool) {
+        let mut rng = Rng::with_seed(seed);
+        if let Some(found) = self.fewest_loads(aim, moves, &mut rng) {
+            return found;
         }
+        let mut goals = FALL_BACK.iter().map(|share| self.now + share * (aim - self.now));
+        goals
+            .find_map(|goal| self.fewest_loads(goal, moves / FALL_BACK_PART, &mut rng))
+            .unwrap_or_else(|| (Schedule::none(self.old), true))
     }
-    match unordered {
-        // Nothing is served while a layer is missing, so that uncovering others costs no more.
-        Some(to) if now <= 0.0 => (Schedule::at_once(instance, old, &to), false),
-        _ => (Schedule::none(old), true),
+
+    /// Few loads to a flow of `goal`, in an order that keeps all layers covered; if there is none,
+    /// and nothing is served until some layer is loaded, in any order.
+    fn fewest_loads(&self, goal: f64, moves: u64, rng: &mut Rng) -> Option<(Schedule, bool)> {
+        let Self { instance, old, .. } = self;
+        if let Some(to) = self.search(goal, true, moves, rng) {
+            let schedule = Schedule::order(instance, old, &to).ok()?;
+            return Some((schedule, true));
+        }
+        if self.now > 0.0 {
+            return None;
+        }
+        let to = self.search(goal, false, moves / FALL_BACK_PART, rng)?;
+        Some((Schedule::at_once(instance, old, &to), false))
+    }
+
+    fn search(&self, goal: f64, keeping: bool, moves: u64, rng: &mut Rng) -> Option<Placement> {
+        let Self { instance, old, parts, .. } = self;
+        let near = parts::fewest_loads(instance, old, parts, goal, keeping, moves, rng);
+        let mut judge = Judge::new(instance);
+        let reaches = |it: &Placement, judge: &mut Judge<'_>| judge.value(it) >= goal;
+        match near {
+            Some(near) if reaches(&near, &mut judge) => Some(near),
+            near if judge.links_bind() => {
+                let starts: Vec<Placement> = near.into_iter().chain([(*old).clone()]).collect();
+                links::fewest_loads(instance, old, &starts, goal, keeping, rng)
+            }
+            _ => None,
+        }
     }
 }
 
@@ -191,35 +230,5 @@ fn report(
         seconds_to_flow,
         stays_covered,
         instance,
-    }
-}
-
-/// What a full re-plan may reach: the flow before, times what the change leaves of the work that
-/// all hosts do at their present ranges. A host without a range counts with the length that hosts
-/// of its class have on average, or with the most work it can do.
-fn estimate(before: &Instance, after: &Instance, old: &Placement, change: &Change) -> f64 {
-    let flow = Judge::new(before).value(old);
-    let work = |instance: &Instance, placement: &Placement| -> f64 {
-        let held = |(host, range): (usize, &Option<LayerRange>)| match range {
-            Some(range) => f64::from(range.count()) * instance.rate(host, *range),
-            None => idle_work(instance, placement, host),
-        };
-        placement.iter().enumerate().map(held).sum()
-    };
-    let was = work(before, old);
-    let mut now = change.survivors(old);
-    now.resize(after.hosts.len(), None);
-    if was > 0.0 { flow * work(after, &now) / was } else { 0.0 }
-}
-
-fn idle_work(instance: &Instance, placement: &Placement, host: usize) -> f64 {
-    let class = instance.hosts[host].class;
-    let peers = placement.iter().enumerate().filter(|it| instance.hosts[it.0].class == class);
-    let counts: Vec<u32> = peers.filter_map(|it| it.1.map(LayerRange::count)).collect();
-    let rates = &instance.classes[class].rates;
-    let work = |count: u32| f64::from(count) * rates.most(count);
-    match u32::try_from(counts.len()) {
-        Ok(peers) if peers > 0 => work(counts.iter().sum::<u32>() / peers),
-        _ => (1..=rates.count_max()).map(work).fold(0.0, f64::max),
     }
 }

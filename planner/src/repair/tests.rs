@@ -1,5 +1,6 @@
 use super::stages::loads;
 use super::*;
+use crate::survive::neighbour;
 use crate::survive::tests::{instance, range};
 
 /// Two fast hosts hold a layer each, a slow one both. Without the first fast host layer 0 has the
@@ -107,7 +108,7 @@ fn repairs_of_random_clusters_keep_what_they_say() {
         let tables: Vec<&[f64]> = tables.iter().map(Vec::as_slice).collect();
         let cluster = instance(layers, &tables);
         let old: Placement =
-            (0..tables.len()).map(|it| survive::neighbour(&cluster, it, None, &mut rng)).collect();
+            (0..tables.len()).map(|it| neighbour(&cluster, it, None, &mut rng)).collect();
         let host = rng.usize(0..tables.len());
         let change = match round % 3 {
             0 => Change::HostLost { host },

@@ -79,7 +79,7 @@ pub enum Change {
 /// What another plan starts from.
 #[derive(Debug)]
 pub struct Situation<'a> {
-    /// Who holds what; nothing for the dead.
+    /// Who held what before the change.
     pub placement: &'a Placement,
     /// What happened.
     pub change: Change,
@@ -187,7 +187,6 @@ impl World<'_> {
                 self.ledger.gateway_died(gate);
             }
         }
-        self.rollout.placement[host] = None;
         let (suspect, dead) = (self.settings.suspect_after, self.settings.dead_after);
         self.agenda.put(self.now + suspect, Happening::Change(Step::Suspect(host)));
         self.agenda.put(self.now + dead, Happening::Change(Step::GiveUp(host)));
@@ -196,6 +195,7 @@ impl World<'_> {
     fn give_up(&mut self, host: usize) {
         self.tell_all_down(host);
         self.replan(Change::HostLost(host));
+        self.rollout.placement[host] = None;
     }
 
     fn tell_all_down(&mut self, host: usize) {
@@ -212,6 +212,7 @@ impl World<'_> {
         }
         // What it held before is gone, whether or not anyone noticed.
         self.tell_all_down(host);
+        self.rollout.placement[host] = None;
         self.hosts[host].start(self.common);
         let (id, life) = (self.hosts[host].id, self.hosts[host].life);
         self.agenda.put(self.now, Happening::Beat { host, life });
