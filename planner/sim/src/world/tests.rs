@@ -205,6 +205,7 @@ fn without_its_layers_everything_waits_until_a_new_plan_has_loaded_them() {
     let replan: Replan<'_> = Box::new(|situation: &Situation<'_>| {
         assert_eq!(situation.change, Change::HostLost(1));
         let mut placement = situation.placement.clone();
+        placement[1] = None;
         placement[4] = LayerRange::new(4, 8).ok();
         let plan = planned(&rig.resolved, &placement, rig.bounds, situation.epoch);
         Some(Replanned { placement, plan, delay: SECOND })
