@@ -4,6 +4,7 @@ mod artifact;
 mod compare;
 mod files;
 mod page;
+mod replay;
 mod table;
 mod what_if;
 
@@ -39,6 +40,7 @@ pub struct SimulateArgs {
 enum What {
     Compare(compare::CompareArgs),
     WhatIf(what_if::WhatIfArgs),
+    Replay(replay::ReplayArgs),
 }
 
 #[derive(Clone, Debug, Args)]
@@ -133,6 +135,7 @@ pub fn run(args: &SimulateArgs, stdout: &mut impl Write) -> Result<(), Advice> {
     match (&args.what, &args.one.file) {
         (Some(What::Compare(args)), _) => compare::run(args, stdout),
         (Some(What::WhatIf(args)), _) => what_if::run(args, stdout),
+        (Some(What::Replay(args)), _) => replay::run(args, stdout),
         (None, Some(file)) => one(&args.one, file, stdout),
         (None, None) => Err(Advice::plain("no scenario was named")
             .hint("Scenarios to begin with are in examples/scenarios.")),
