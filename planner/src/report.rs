@@ -131,6 +131,12 @@ pub struct Held {
     pub first: u32,
     /// Last layer + 1.
     pub end: u32,
+    /// Prompt tokens of a step at most, if the plan sets them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chunk_tokens: Option<u32>,
+    /// Groups in which its requests decode, if the plan sets them: a step takes one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub micro_batches: Option<u32>,
 }
 
 /// What one hop carries.
@@ -275,7 +281,8 @@ fn held(instance: &Instance, placement: &Placement) -> Vec<Held> {
     pairs
         .filter_map(|(host, range)| {
             let range = (*range)?;
-            Some(Held { host: host.name.clone(), first: range.first(), end: range.end() })
+            let (host, first, end) = (host.name.clone(), range.first(), range.end());
+            Some(Held { host, first, end, chunk_tokens: None, micro_batches: None })
         })
         .collect()
 }

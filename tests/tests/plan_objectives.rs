@@ -112,6 +112,7 @@ fn objectives_choose_by_hand() {
     };
     let good = of(&["goodput", "--tpot-seconds", "0.0301"]);
     assert_eq!(held(&good), ["fast"]);
+    assert!(number(&good["placement"][0], "chunk_tokens") >= 1.0);
     assert!(number(&good["frontier"][0], "tpot_seconds") <= 0.0301);
     served(&good, 1717.2);
     let good = of(&["goodput", "--ttft-seconds", "10"]);

@@ -293,6 +293,7 @@ fn plan(
             let mut planned =
                 weigh(args, file, resolved, ranked.searched, frontier::METHOD, started);
             planned.report.notes.extend(ranked.notes);
+            frontier::bound(&mut planned.report, &resolved.instance, &ranked.bounds);
             planned.report.frontier = ranked.candidates.iter().map(Served::from).collect();
             Ok(planned)
         }

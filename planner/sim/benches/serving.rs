@@ -19,8 +19,9 @@ use std::fs;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 
-use thalweg_core::policy::{GatewayPolicy, Pack, Prefill, StagePolicy};
+use thalweg_core::policy::{GatewayPolicy, Pack, StagePolicy};
 use thalweg_sim::outcome::Outcome;
+use thalweg_sim::plan::Bounds;
 use thalweg_sim::scenario::{Files, Placed, Scenario, parse};
 
 type Failure = Box<dyn Error>;
@@ -73,10 +74,8 @@ fn with(mut scenario: Scenario, pack: Pack) -> Scenario {
     scenario.settings.pack = pack;
     scenario.settings.pack.gateway.waiting_max = waiting_max;
     scenario.settings.pack.gateway.patience = patience;
-    scenario.bounds.chunk_tokens = match pack.stage.prefill {
-        Prefill::Whole => u32::MAX,
-        Prefill::Chunked => 128,
-    };
+    let chunk_tokens = Bounds::of(pack).chunk_tokens;
+    scenario.bounds.iter_mut().for_each(|it| it.chunk_tokens = chunk_tokens);
     scenario
 }
 

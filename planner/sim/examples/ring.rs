@@ -47,7 +47,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         requests_max: options.number("--requests-max", 0.0)? as u32,
         micro_batches: options.number("--groups", 0.0)? as u32,
     };
-    let plan = plan(&resolved, &found.placement, &flow, bounds, Epoch(1))?;
+    let plan =
+        plan(&resolved, &found.placement, &flow, &vec![bounds; found.placement.len()], Epoch(1))?;
     let in_flight = options.number("--in-flight", 440.0)? as u32;
     let workload = Workload {
         arrivals: Arrivals::Users {

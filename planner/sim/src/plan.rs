@@ -1,6 +1,7 @@
 //! From the planner's own terms to the plan that hosts are told.
 
 use thalweg_core::kv::BLOCK_TOKENS;
+use thalweg_core::policy::{Pack, Prefill};
 use thalweg_planner::cluster::Resolved;
 use thalweg_planner::flow::{End as FlowEnd, Flow};
 use thalweg_planner::instance::{Instance, Placement};
@@ -11,13 +12,15 @@ use thalweg_wire::{Assignment, End, Epoch, HostId, LayerRange, ModelId, Plan, We
 /// prompts.
 const PROMPT_TOKENS_MAX: u32 = 2048;
 
-/// What a plan says besides who holds what and which hop carries how much.
+/// Prompt tokens of a step where prompts are cut, unless more is known.
+const CHUNK_TOKENS: u32 = 128;
+
+/// What a plan says of a host besides what it holds and which hop carries how much.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Bounds {
-    /// Requests whose decode steps run together at most, on any host; a machine's own limit may be
-    /// lower.
+    /// Requests whose decode steps run together at most; a machine's own limit may be lower.
     pub batch_max: u32,
-    /// Prompt tokens of a step at most, on any host.
+    /// Prompt tokens of a step at most.
     pub chunk_tokens: u32,
     /// Time of a step that prompts are cut to, in microseconds; zero sets none.
     pub step_us: u32,
@@ -25,6 +28,17 @@ pub struct Bounds {
     pub requests_max: u32,
     /// Groups in which requests decode; zero takes the stages of their routes.
     pub micro_batches: u32,
+}
+
+impl Bounds {
+    /// As few bounds as hosts that schedule as `pack` can do with.
+    pub fn of(pack: Pack) -> Self {
+        let chunk_tokens = match pack.stage.prefill {
+            Prefill::Whole => u32::MAX,
+            Prefill::Chunked => CHUNK_TOKENS,
+        };
+        Self { batch_max: u32::MAX, chunk_tokens, step_us: 0, requests_max: 0, micro_batches: 0 }
+    }
 }
 
 /// A plan that cannot be made.
@@ -73,7 +87,7 @@ pub fn host_id(instance: &Instance, host: usize) -> HostId {
     HostId::of(&instance.hosts[host].name)
 }
 
-/// Makes the plan of a placement that carries `flow`.
+/// Makes the plan of a placement that carries `flow`; `bounds` are those of each host.
 ///
 /// # Errors
 ///
@@ -82,14 +96,14 @@ pub fn plan(
     resolved: &Resolved,
     placement: &Placement,
     flow: &Flow,
-    bounds: Bounds,
+    bounds: &[Bounds],
     epoch: Epoch,
 ) -> Result<Plan, PlanError> {
     let instance = &resolved.instance;
     let mut assignments = Vec::new();
     for (host, range) in placement.iter().enumerate() {
         if let Some(layers) = *range {
-            assignments.push(assignment(instance, host, layers, bounds)?);
+            assignments.push(assignment(instance, host, layers, bounds[host])?);
         }
     }
     assignments.sort_by_key(|it| (it.layers, it.host));

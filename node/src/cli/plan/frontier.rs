@@ -9,6 +9,7 @@ use thalweg_planner::instance::{Instance, Placement};
 use thalweg_planner::method::Found;
 use thalweg_planner::place;
 use thalweg_planner::report::Report;
+use thalweg_sim::plan::Bounds;
 
 use super::interrupt::Interrupt;
 use super::judge;
@@ -37,6 +38,8 @@ pub(super) struct Ranked {
     pub searched: Searched,
     /// The best first.
     pub candidates: Vec<Candidate>,
+    /// Bounds of the steps, by host, of the best one; empty if it was not served on.
+    pub bounds: Vec<Bounds>,
     pub notes: Vec<String>,
 }
 
@@ -91,7 +94,7 @@ pub(super) fn rank(
     let (bound, estimated) = search(resolved, targets, &searching, interrupt)?;
     let ranked = |candidates: Vec<Candidate>, notes: Vec<String>| {
         let found = Found::new(candidates[0].placement.clone());
-        Ranked { searched: Searched { found, bound }, candidates, notes }
+        Ranked { searched: Searched { found, bound }, candidates, bounds: Vec::new(), notes }
     };
     let judged = (targets.objective == Objective::Goodput).then(|| {
         let board = Board::new(METHOD, effort, interrupt);
@@ -101,10 +104,9 @@ pub(super) fn rank(
     });
     let instance = &resolved.instance;
     Ok(match judged.flatten() {
-        Some(judge::Judged { candidates, chunk_tokens }) => {
-            let mut notes = notes(instance, targets, &candidates[0], "in virtual time");
-            notes.push(format!("with steps of up to {chunk_tokens} prompt tokens"));
-            ranked(candidates, notes)
+        Some(judge::Judged { candidates, bounds }) => {
+            let notes = notes(instance, targets, &candidates[0], "in virtual time");
+            Ranked { bounds, ..ranked(candidates, notes) }
         }
         None => {
             let notes = notes(instance, targets, &estimated[0], "by estimate");
@@ -182,6 +184,17 @@ fn notes(instance: &Instance, targets: &Targets, chosen: &Candidate, how: &str) 
         notes.push(format!("{free} hosts have no price and count as free"));
     }
     notes
+}
+
+/// Writes bounds, by host, into a plan.
+pub(super) fn bound(report: &mut Report, instance: &Instance, bounds: &[Bounds]) {
+    for (host, it) in instance.hosts.iter().zip(bounds) {
+        let held = report.placement.iter_mut().find(|held| held.host == host.name);
+        if let Some(held) = held {
+            held.chunk_tokens = Some(it.chunk_tokens);
+            held.micro_batches = Some(it.micro_batches).filter(|groups| *groups > 0);
+        }
+    }
 }
 
 /// The frontier as a table, most served first. The plan is marked.

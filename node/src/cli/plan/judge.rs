@@ -1,10 +1,12 @@
-//! `thalweg plan --objective goodput`: serves on the best placements in virtual time, and ranks them
-//! by what came of it.
+//! `thalweg plan --objective goodput`: serves on the best placements in virtual time, ranks them by
+//! what came of it, and bounds the steps of the best one's hosts where that serves more.
+
+use std::collections::BTreeSet;
 
 use thalweg_core::policy::Pack;
 use thalweg_planner::Charge;
 use thalweg_planner::cluster::{Demand, Resolved};
-use thalweg_planner::flow;
+use thalweg_planner::flow::{self, End, Flow};
 use thalweg_planner::frontier::{self, Candidate, Score, Targets};
 use thalweg_planner::instance::Placement;
 use thalweg_sim::agenda::SECOND;
@@ -23,8 +25,15 @@ const PLACEMENTS_MAX: usize = 4;
 /// Users to begin with are those of the estimate times these shares.
 const USERS: [f64; 3] = [1.0, 1.25, 0.8];
 
-/// Prompt tokens of a step that are tried on the chosen placement; the first serves for the ranking.
-const CHUNKS: [u32; 3] = [128, 64, 256];
+/// Factors of a step's prompt tokens that are tried on the chosen placement, on all hosts and then on
+/// those of each machine type.
+const CHUNK_FACTORS: [f64; 2] = [0.5, 2.0];
+
+/// Numbers of decode groups that are tried there, as shares of the hosts that a token passes.
+const GROUPS: [f64; 3] = [1.0, 0.5, 2.0];
+
+/// Bounds are taken that serve more by this factor: less is chance.
+const BETTER_MIN: f64 = 1.005;
 
 /// Users who begin by themselves.
 const START: u32 = 12;
@@ -37,8 +46,8 @@ const MEASURED_SECONDS: u64 = 90;
 pub(super) struct Judged {
     /// The best first, scored by what they served.
     pub candidates: Vec<Candidate>,
-    /// Prompt tokens of a step that the best one served most with.
-    pub chunk_tokens: u32,
+    /// Bounds, by host, that the best one served most with.
+    pub bounds: Vec<Bounds>,
 }
 
 /// Serves on the best placements, on the first of them whatever the time. `None` if none can be
@@ -62,7 +71,8 @@ pub(super) fn judge(
         if !served.is_empty() && board.over() {
             break;
         }
-        let found = best_load(resolved, targets, candidate, board);
+        let service = Service::new(resolved, &candidate.placement);
+        let found = best_load(&service, targets, &candidate.score, board);
         served.extend(found.map(|score| (candidate.placement.clone(), score)));
     }
     let placements: Vec<Placement> = served.iter().map(|it| it.0.clone()).collect();
@@ -72,34 +82,91 @@ pub(super) fn judge(
     };
     let mut candidates = frontier::rank(&resolved.instance, targets, &placements, Some(&mut score));
     let best = candidates.first_mut()?;
-    let users = best.score.in_flight as u32;
-    let price = best.score.price_per_hour;
-    let mut chunk_tokens = CHUNKS[0];
-    for chunk in CHUNKS.into_iter().skip(1).take_while(|_| !board.over()) {
-        let Some(outcome) = serve(resolved, &best.placement, users, chunk) else { continue };
-        let score = score_of(&outcome, users, price);
-        if frontier::worth(targets, &score) > frontier::worth(targets, &best.score) {
-            (best.score, chunk_tokens) = (score, chunk);
+    let service = Service::new(resolved, &best.placement);
+    let bounds = Tuning::run(&service, targets, &mut best.score, board);
+    Some(Judged { candidates, bounds })
+}
+
+/// The bounds under which a placement serves most, as far as it was looked for.
+struct Tuning<'a> {
+    service: &'a Service<'a>,
+    targets: &'a Targets,
+    board: &'a Board<'a>,
+    score: &'a mut Score,
+    bounds: Vec<Bounds>,
+}
+
+impl<'a> Tuning<'a> {
+    fn run(
+        service: &'a Service<'a>,
+        targets: &'a Targets,
+        score: &'a mut Score,
+        board: &'a Board<'a>,
+    ) -> Vec<Bounds> {
+        let bounds = service.unbounded();
+        let mut tuning = Self { service, targets, board, score, bounds };
+        let depth = service.depth();
+        for share in GROUPS {
+            let groups = ((depth * share).round() as u32).max(1);
+            tuning.attempt("decode groups", |_, it| it.micro_batches = groups);
+        }
+        tuning.chunks(None);
+        let hosts = &service.resolved.instance.hosts;
+        let holding = hosts.iter().zip(service.placement).filter(|it| it.1.is_some());
+        let classes: BTreeSet<usize> = holding.map(|it| it.0.class).collect();
+        if classes.len() > 1 {
+            classes.into_iter().for_each(|class| tuning.chunks(Some(class)));
+        }
+        tuning.bounds
+    }
+
+    /// Tries longer and shorter steps on the hosts of a class, or on all.
+    fn chunks(&mut self, class: Option<usize>) {
+        let hosts = &self.service.resolved.instance.hosts;
+        for factor in CHUNK_FACTORS {
+            let scaled = |it: u32| (f64::from(it) * factor) as u32;
+            let meant = |host: usize| class.is_none_or(|it| hosts[host].class == it);
+            self.attempt("prompt tokens", |host, it| {
+                if meant(host) {
+                    it.chunk_tokens = scaled(it.chunk_tokens);
+                }
+            });
         }
     }
-    Some(Judged { candidates, chunk_tokens })
+
+    /// Takes a change of the bounds if it serves more.
+    fn attempt(&mut self, what: &str, change: impl Fn(usize, &mut Bounds)) {
+        if self.board.over() {
+            return;
+        }
+        self.board.say(&format!("bounding the steps: {what}"));
+        let mut bounds = self.bounds.clone();
+        bounds.iter_mut().enumerate().for_each(|(host, it)| change(host, it));
+        let users = self.score.in_flight as u32;
+        let Some(outcome) = self.service.serve(users, &bounds) else { return };
+        let score = score_of(&outcome, users, self.score.price_per_hour);
+        let worth = |it| frontier::worth(self.targets, it);
+        if worth(&score) > worth(self.score) * BETTER_MIN {
+            (*self.score, self.bounds) = (score, bounds);
+        }
+    }
 }
 
 /// What a placement serves under the best of some loads.
 fn best_load(
-    resolved: &Resolved,
+    service: &Service<'_>,
     targets: &Targets,
-    candidate: &Candidate,
+    estimated: &Score,
     board: &Board<'_>,
 ) -> Option<Score> {
-    let Score { in_flight, price_per_hour, .. } = candidate.score;
+    let Score { in_flight, price_per_hour, .. } = *estimated;
     let mut best: Option<Score> = None;
     for share in USERS {
         if best.is_some() && board.over() {
             break;
         }
         let users = ((in_flight * share) as u32).max(1);
-        let outcome = serve(resolved, &candidate.placement, users, CHUNKS[0])?;
+        let outcome = service.serve(users, &service.unbounded())?;
         let score = score_of(&outcome, users, price_per_hour);
         let better = |it: &Score| frontier::worth(targets, &score) > frontier::worth(targets, it);
         if best.as_ref().is_none_or(better) {
@@ -119,40 +186,53 @@ fn score_of(outcome: &Outcome, users: u32, price_per_hour: f64) -> Score {
     }
 }
 
-/// Serves so many users; `None` if the placement cannot be served.
-fn serve(
-    resolved: &Resolved,
-    placement: &Placement,
-    users: u32,
-    chunk_tokens: u32,
-) -> Option<Outcome> {
-    let flow = flow::maximum(&resolved.instance, placement, Charge::Full);
-    let bounds = Bounds {
-        // As many as the machine allows.
-        batch_max: u32::MAX,
-        chunk_tokens,
-        step_us: 0,
-        requests_max: 0,
-        micro_batches: 0,
-    };
-    let plan = plan(resolved, placement, &flow, bounds, Epoch(1)).ok()?;
-    let arrivals =
-        Arrivals::Users { count: users, start: START, ramp_seconds: 0.0, pause_seconds: 0.0 };
-    let lengths = lengths(&resolved.demand);
-    let workload = Workload { arrivals, lengths, prefixes: None, longer: None, seed: 0 };
-    let to = (WARM_SECONDS + MEASURED_SECONDS) * SECOND;
-    let mut pack = Pack::THALWEG;
-    pack.gateway.waiting_max = usize::MAX;
-    pack.gateway.patience = std::time::Duration::MAX;
-    let settings = Settings {
-        pack,
-        window: Window { from: WARM_SECONDS * SECOND, to },
-        ..Settings::default()
-    };
-    let mut world =
-        World::new(resolved, (placement, &plan), workload, (Vec::new(), None), settings).ok()?;
-    world.run(to);
-    Some(world.outcome())
+/// A placement to serve on, under one load after the other.
+struct Service<'a> {
+    resolved: &'a Resolved,
+    placement: &'a Placement,
+    flow: Flow,
+}
+
+impl<'a> Service<'a> {
+    fn new(resolved: &'a Resolved, placement: &'a Placement) -> Self {
+        let flow = flow::maximum(&resolved.instance, placement, Charge::Full);
+        Self { resolved, placement, flow }
+    }
+
+    /// Bounds of hosts about which nothing is known.
+    fn unbounded(&self) -> Vec<Bounds> {
+        vec![Bounds::of(Pack::THALWEG); self.placement.len()]
+    }
+
+    /// Hosts that a token passes, in the mean.
+    fn depth(&self) -> f64 {
+        let entered = self.flow.hops.iter().filter(|it| matches!(it.to, End::Host(_)));
+        entered.map(|it| it.tokens_per_second).sum::<f64>() / self.flow.value
+    }
+
+    /// Serves so many users; `None` if the placement cannot be served.
+    fn serve(&self, users: u32, bounds: &[Bounds]) -> Option<Outcome> {
+        let Self { resolved, placement, flow } = self;
+        let plan = plan(resolved, placement, flow, bounds, Epoch(1)).ok()?;
+        let arrivals =
+            Arrivals::Users { count: users, start: START, ramp_seconds: 0.0, pause_seconds: 0.0 };
+        let lengths = lengths(&resolved.demand);
+        let workload = Workload { arrivals, lengths, prefixes: None, longer: None, seed: 0 };
+        let to = (WARM_SECONDS + MEASURED_SECONDS) * SECOND;
+        let mut pack = Pack::THALWEG;
+        pack.gateway.waiting_max = usize::MAX;
+        pack.gateway.patience = std::time::Duration::MAX;
+        let settings = Settings {
+            pack,
+            window: Window { from: WARM_SECONDS * SECOND, to },
+            ..Settings::default()
+        };
+        let mut world =
+            World::new(resolved, (placement, &plan), workload, (Vec::new(), None), settings)
+                .ok()?;
+        world.run(to);
+        Some(world.outcome())
+    }
 }
 
 /// Lengths that the cluster file names, those of the trace if it names none.

@@ -26,7 +26,18 @@ pub(super) fn plan(resolved: &Resolved, report: &Report) -> String {
         let bar = bar(it.first, it.end, resolved.instance.layers);
         let range = format!("{}..{}", it.first, it.end);
         let rate = through.get(it.host.as_str()).copied().unwrap_or(0.0);
-        line(&mut text, format_args!("{:names$}  {bar}  {range:>7}  {rate:.0} tokens/s", it.host));
+        let steps = match (it.chunk_tokens, it.micro_batches) {
+            (Some(tokens), Some(groups)) => {
+                format!(", steps of {tokens} prompt tokens and one of {groups} decode groups")
+            }
+            (Some(tokens), None) => format!(", steps of {tokens} prompt tokens"),
+            (None, _) => String::new(),
+        };
+        let host = &it.host;
+        line(
+            &mut text,
+            format_args!("{host:names$}  {bar}  {range:>7}  {rate:.0} tokens/s{steps}"),
+        );
     }
     if held.len() > HOSTS_MAX {
         let more = held.len() - HOSTS_MAX;

@@ -19,7 +19,7 @@ mod traces;
 
 use std::time::Duration;
 
-use thalweg_core::policy::{Pack, Prefill};
+use thalweg_core::policy::Pack;
 use thalweg_planner::cluster::{self, Choice, Resolved};
 use thalweg_wire::Epoch;
 
@@ -36,11 +36,8 @@ pub use file::{
     LongerEntry, OverheadEntry, PrefixesEntry, ReplanEntry, ReplanMethod, ScenarioFile,
     SharedFault, TargetsEntry, WorkloadEntry,
 };
-pub use placing::{Placed, read_placement};
+pub use placing::{Placed, StepBounds, read_placement};
 pub use traces::{read_lengths, read_times};
-
-/// Prompt tokens of a step where prompts are cut and the scenario does not say how.
-const CHUNK_TOKENS: u32 = 128;
 
 /// Time that users and backlogs wait: longer than any run.
 const PATIENCE_OF_USERS: Nanos = nanos_of_days(10_000);
@@ -73,8 +70,8 @@ pub struct Scenario {
     pub method: String,
     /// The placement, where a file gives one.
     pub placed: Option<Placed>,
-    /// Bounds of the plan.
-    pub bounds: Bounds,
+    /// Bounds of the plan, by host.
+    pub bounds: Vec<Bounds>,
     /// What is asked.
     pub workload: Workload,
     /// What goes wrong.
@@ -139,11 +136,13 @@ impl ScenarioFile {
         if placed.is_none() {
             placing::method(&self.placement)?;
         }
+        let planned = |host| placed.as_ref().map(|it| it.steps[host]).unwrap_or_default();
+        let hosts = 0..resolved.instance.hosts.len();
         Ok(Scenario {
             cluster: name_of(&self.cluster),
             method: self.placement.clone(),
+            bounds: hosts.map(|host| self.bounds(pack, planned(host))).collect(),
             placed,
-            bounds: self.bounds(pack),
             workload: self.workload(files)?,
             faults: faults::faults(&self.faults, &resolved.instance)?,
             replan: self.replan,
@@ -152,19 +151,19 @@ impl ScenarioFile {
         })
     }
 
-    fn bounds(&self, pack: Pack) -> Bounds {
+    /// Bounds of a host: the scenario's, else those that were planned.
+    fn bounds(&self, pack: Pack, planned: StepBounds) -> Bounds {
         let BoundsEntry { batch_max, chunk_tokens, step_ms, requests_max, micro_batches } =
             self.bounds;
-        let chunk = match pack.stage.prefill {
-            Prefill::Whole => u32::MAX,
-            Prefill::Chunked => CHUNK_TOKENS,
-        };
+        let least = Bounds::of(pack);
+        let chunk_tokens = chunk_tokens.or(planned.chunk_tokens);
+        let micro_batches = micro_batches.or(planned.micro_batches);
         Bounds {
-            batch_max: batch_max.unwrap_or(u32::MAX),
-            chunk_tokens: chunk_tokens.unwrap_or(chunk),
-            step_us: step_ms.map_or(0, |it| (it * 1e3).round() as u32),
-            requests_max: requests_max.unwrap_or(0),
-            micro_batches: micro_batches.unwrap_or(0),
+            batch_max: batch_max.unwrap_or(least.batch_max),
+            chunk_tokens: chunk_tokens.unwrap_or(least.chunk_tokens),
+            step_us: step_ms.map_or(least.step_us, |it| (it * 1e3).round() as u32),
+            requests_max: requests_max.unwrap_or(least.requests_max),
+            micro_batches: micro_batches.unwrap_or(least.micro_batches),
         }
     }
 
@@ -281,7 +280,7 @@ impl Scenario {
     ///
     /// If the placement cannot be served.
     pub fn run(&self, placed: &Placed) -> Result<Outcome, ScenarioError> {
-        let plan = plan(&self.resolved, &placed.placement, &placed.flow, self.bounds, Epoch(1))?;
+        let plan = plan(&self.resolved, &placed.placement, &placed.flow, &self.bounds, Epoch(1))?;
         let plans = (&placed.placement, &plan);
         let changes = (self.faults.clone(), replan::hook(self));
         let mut world = World::new(

@@ -23,6 +23,23 @@ pub struct Placed {
     pub placement: Placement,
     /// The weights of the plan.
     pub flow: Flow,
+    /// What a plan bounds, by host.
+    pub steps: Vec<StepBounds>,
+}
+
+/// What a plan bounds of a host's steps, if it does.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct StepBounds {
+    /// Prompt tokens of a step at most.
+    pub chunk_tokens: Option<u32>,
+    /// Groups in which its requests decode.
+    pub micro_batches: Option<u32>,
+}
+
+impl Placed {
+    fn new(placement: Placement, flow: Flow) -> Self {
+        Self { steps: vec![StepBounds::default(); placement.len()], placement, flow }
+    }
 }
 
 /// The placement method of that name.
@@ -62,7 +79,7 @@ impl Scenario {
             }
             None => flow::maximum(instance, &found.placement, Charge::Full),
         };
-        Ok(Placed { placement: found.placement, flow })
+        Ok(Placed::new(found.placement, flow))
     }
 
     /// The cluster without the hosts that join later.
@@ -98,12 +115,19 @@ pub fn read_placement(text: &str, resolved: &Resolved) -> Result<Placed, Scenari
             [] => flow::maximum(&resolved.instance, &placement, Charge::Full),
             weights => flow_of(weights, Charge::Work, &resolved.instance)?,
         };
-        return Ok(Placed { placement, flow });
+        return Ok(Placed::new(placement, flow));
     }
     let report: Report = serde_json::from_value(value).map_err(unreadable)?;
     let placement = of_report(&report, resolved)?;
     let flow = flow_of(&report.weights, report.charge.into(), &resolved.instance)?;
-    Ok(Placed { placement, flow })
+    let mut placed = Placed::new(placement, flow);
+    for it in &report.placement {
+        if let Some(host) = resolved.instance.hosts.iter().position(|host| host.name == it.host) {
+            let Held { chunk_tokens, micro_batches, .. } = *it;
+            placed.steps[host] = StepBounds { chunk_tokens, micro_batches };
+        }
+    }
+    Ok(placed)
 }
 
 /// The weights of a plan, which carry what leaves the gateways.

@@ -24,7 +24,7 @@ pub(super) fn hook(scenario: &Scenario) -> Option<Replan<'_>> {
         let placement = repair.placement;
         let flow = flow::maximum(&repair.instance, &placement, Charge::Full);
         instance = repair.instance;
-        let plan = plan(resolved, &placement, &flow, *bounds, situation.epoch).ok()?;
+        let plan = plan(resolved, &placement, &flow, bounds, situation.epoch).ok()?;
         Some(Replanned { placement, plan, delay: nanos(replan.delay_seconds) })
     }))
 }

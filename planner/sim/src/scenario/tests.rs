@@ -292,11 +292,22 @@ fn a_plan_printed_as_json_is_a_placement() {
         notes: Vec::new(),
     };
     let proof = bound::prove(&scenario.resolved.instance, thalweg_planner::Charge::Full);
-    let report =
+    let mut report =
         Report::new(&scenario.resolved.instance, &placed.placement, &placed.flow, proof, remarks);
+    report.placement[1].chunk_tokens = Some(48);
+    report.placement[1].micro_batches = Some(3);
     let text = serde_json::to_string(&report).expect("JSON");
     let read = read_placement(&text, &scenario.resolved).expect("a plan");
     assert_eq!(read.placement, placed.placement);
+    let steps = |scenario: &str| {
+        let file = parse(&scenario.replace("swarm", "plan.json")).expect("a scenario");
+        let files = Files { cluster: CLUSTER, placement: Some(&text), ..Files::default() };
+        let bounds = file.resolve(files).expect("a scenario").bounds;
+        bounds.iter().map(|it| (it.chunk_tokens, it.micro_batches)).collect::<Vec<_>>()
+    };
+    assert_eq!(steps(SCENARIO)[..3], [(128, 0), (48, 3), (128, 0)]);
+    let own = format!("{SCENARIO}\n[bounds]\nchunk_tokens = 16\n");
+    assert_eq!(steps(&own)[..3], [(16, 0), (16, 3), (16, 0)], "the scenario has the last word");
     assert_eq!(read.flow.hops.len(), placed.flow.hops.len());
     for (read, placed) in read.flow.hops.iter().zip(&placed.flow.hops) {
         assert_eq!((read.from, read.to, read.position), (placed.from, placed.to, placed.position));

@@ -92,7 +92,7 @@ impl Rig {
 
 fn planned(resolved: &Resolved, placement: &Placement, bounds: Bounds, epoch: Epoch) -> Plan {
     let flow = flow::maximum(&resolved.instance, placement, Charge::Full);
-    plan(resolved, placement, &flow, bounds, epoch).expect("a plan")
+    plan(resolved, placement, &flow, &vec![bounds; placement.len()], epoch).expect("a plan")
 }
 
 fn fixed(prompt: u32, output: u32) -> Lengths {
