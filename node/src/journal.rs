@@ -25,9 +25,11 @@ use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use thalweg_core::machine::Time;
 use thalweg_core::{conductor, gateway, liveness, stage};
 use thalweg_sim::replay::{Did, Part, Record, Recorded, Seen, Setup, What};
+use thalweg_wire::CodecError;
 
 pub use read::{ReadError, Reader};
 
@@ -39,6 +41,10 @@ const WRITE_EVERY: Duration = Duration::from_millis(250);
 const PENDING_BYTES_MAX: usize = 64 << 20;
 /// Size of the file at most; a longer journal ends. Hours of a busy host.
 const FILE_BYTES_MAX: u64 = 8 << 30;
+
+/// A record of this size can be read again. The codec's limit for readers is on what a value takes
+/// in memory, so that a larger record has to be tried.
+const SURE_BYTES_MAX: usize = 32 << 10;
 
 /// An event that can be written down.
 pub trait Redact {
@@ -156,8 +162,11 @@ impl Journal {
 
 impl Sink {
     /// Takes in a record. After the end nothing happens.
-    fn note<T: Serialize>(&self, record: &T) -> Result<(), thalweg_wire::CodecError> {
+    fn note<T: Serialize + DeserializeOwned>(&self, record: &T) -> Result<(), CodecError> {
         let body = thalweg_wire::encode(record)?;
+        if body.len() > SURE_BYTES_MAX {
+            thalweg_wire::decode::<T>(&body)?;
+        }
         let length = u32::try_from(body.len()).expect("the codec has a limit");
         let mut framed = length.to_le_bytes().to_vec();
         framed.extend(body);

@@ -176,12 +176,17 @@ fn lies_are_refused() {
 
 #[test]
 fn an_event_too_large_for_a_record_leaves_a_gap() {
+    let fits = vec![1; 1 << 17];
     let note = |journal: &Journal| {
-        journal.seen::<Gateway>(Time::ZERO, Some(&submit(vec![70_000; 1 << 18])));
+        // The first cannot be encoded, the second could not be decoded.
+        for prompt in [vec![70_000; 1 << 18], vec![1; 1 << 19], fits.clone()] {
+            journal.seen::<Gateway>(Time::ZERO, Some(&submit(prompt)));
+        }
     };
     let records = read(&written(true, note)).expect("whole");
-    let gap = Record::Gateway(Seen { at: Time::ZERO, what: What::TooLarge });
-    assert_eq!(records, [gap, Record::Closed]);
+    let seen = |what| Record::Gateway(Seen { at: Time::ZERO, what });
+    let whole = seen(What::Event(submit(fits.clone())));
+    assert!(records == [seen(What::TooLarge), seen(What::TooLarge), whole, Record::Closed]);
 }
 
 #[test]
@@ -203,8 +208,8 @@ fn a_disk_that_never_takes_anything_costs_bounded_memory() {
     let journal = Journal::create(&path, &setup(true)).expect("the folder is writable");
     let sink = journal.0.as_ref().expect("it is on");
     let slow = sink.file.lock().expect("nobody panicked");
-    let prompt = submit(vec![1; 1 << 19]);
-    for _ in 0..=PENDING_BYTES_MAX >> 19 {
+    let prompt = submit(vec![1; 1 << 17]);
+    for _ in 0..=PENDING_BYTES_MAX >> 17 {
         journal.seen::<Gateway>(Time::ZERO, Some(&prompt));
     }
     assert!(sink.pending().ended && sink.pending().bytes.len() <= PENDING_BYTES_MAX);
