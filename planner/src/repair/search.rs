@@ -76,6 +76,12 @@ impl Search<'_> {
                     );
                 }
             }
+            // Passes miss chains of hosts that shift by a layer each.
+            if let Some(found) = best.take_if(|_| width == WIDTHS[1]) {
+                let moves = moves_left / 2;
+                best = Some(Anneal::new(ground, reachable).better(found, moves, &mut rng));
+                moves_left -= moves;
+            }
             if moves_left == 0 {
                 break;
             }

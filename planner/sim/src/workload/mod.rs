@@ -63,8 +63,8 @@ pub enum Arrivals {
     Users {
         /// How many.
         count: u32,
-        /// So many of them begin by themselves; every prompt that was computed lets another begin,
-        /// so that they come as fast as they are served.
+        /// So many of them begin by themselves; whoever got a first token lets another begin, so
+        /// that so many at a time come, as fast as they are served.
         start: u32,
         /// The first requests of those are spread over this time.
         ramp_seconds: f64,
@@ -175,7 +175,7 @@ impl Source {
         (0..self.users).map(at).collect()
     }
 
-    /// Whether one more user begins now that a prompt was computed.
+    /// Whether one more user begins now that another one got a first token.
     pub fn next_user(&mut self) -> bool {
         let Arrivals::Users { count, .. } = self.workload.arrivals else { return false };
         let more = self.users < count;

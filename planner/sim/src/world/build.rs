@@ -140,6 +140,7 @@ impl<'a> World<'a> {
             events: 0,
             agenda: Agenda::new(),
             source: Source::new(workload, gates.len()),
+            newcomers: std::collections::BTreeSet::new(),
             watch: Watch::new(hosts.len()),
             hosts,
             gates,
@@ -184,7 +185,8 @@ impl<'a> World<'a> {
             self.agenda.put(fault.at, Happening::Fault { index });
         }
         for (user, at) in self.source.users().into_iter().enumerate() {
-            self.agenda.put(at, Happening::Ask { gate: user % self.gates.len() });
+            let gate = user % self.gates.len();
+            self.agenda.put(at, Happening::Ask { gate, newcomer: true });
         }
         self.expect_arrival();
         self.agenda.put(self.settings.look_every, Happening::Look);

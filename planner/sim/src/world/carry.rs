@@ -105,8 +105,9 @@ impl World<'_> {
                     self.send_to(seat, to, Parcel::Release(release));
                 }
                 gateway::Effect::Emit { ticket, finish, .. } => {
-                    if self.ledger.told(self.now, ticket, finish) && self.source.next_user() {
-                        self.agenda.put(self.now, Happening::Ask { gate });
+                    let first = self.ledger.told(self.now, ticket, finish);
+                    if first && self.newcomers.remove(&ticket) && self.source.next_user() {
+                        self.agenda.put(self.now, Happening::Ask { gate, newcomer: true });
                     }
                     if finish.is_some() {
                         self.over(ticket, 0);

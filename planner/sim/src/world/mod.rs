@@ -21,7 +21,7 @@ mod tests;
 mod watch;
 mod wires;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use thalweg_core::machine::{Machine, Time};
@@ -62,6 +62,8 @@ pub struct World<'a> {
     /// Frames of hosts to themselves: sender, receiver, what.
     inbox: VecDeque<(usize, usize, Parcel)>,
     source: Source,
+    /// Requests of users who were not answered anything before.
+    newcomers: BTreeSet<u64>,
     ledger: Ledger,
     watch: Watch,
     rollout: change::Rollout<'a>,
@@ -85,8 +87,8 @@ enum Happening {
     Beat { host: usize, life: u32 },
     /// A request comes by itself.
     Arrival { gate: usize },
-    /// A user asks.
-    Ask { gate: usize },
+    /// A user asks, for the first time or again.
+    Ask { gate: usize, newcomer: bool },
     /// Something of the script.
     Fault { index: usize },
     /// What follows from it.
@@ -146,10 +148,10 @@ impl World<'_> {
             Happening::StageTimeout { host, life } => self.stage_timeout(host, life),
             Happening::Beat { host, life } => self.beat(host, life),
             Happening::Arrival { gate } => {
-                self.ask(gate);
+                self.ask(gate, false);
                 self.expect_arrival();
             }
-            Happening::Ask { gate } => self.ask(gate),
+            Happening::Ask { gate, newcomer } => self.ask(gate, newcomer),
             Happening::Fault { index } => self.strike(index),
             Happening::Change(step) => self.change(step),
             Happening::Look => self.look(),
@@ -218,9 +220,12 @@ impl World<'_> {
     }
 
     /// Asks the next request at a gateway.
-    fn ask(&mut self, gate: usize) {
+    fn ask(&mut self, gate: usize, newcomer: bool) {
         let ask = self.source.ask(self.now);
         let ticket = self.ledger.arrived(self.now, gate, ask.length);
+        if newcomer {
+            self.newcomers.insert(ticket);
+        }
         if self.gates[gate].machine.is_none() {
             self.ledger.cut_off(ticket);
             return;
@@ -233,7 +238,8 @@ impl World<'_> {
         if let Arrivals::Users { pause_seconds, .. } = self.source.workload().arrivals {
             let at = (self.now + crate::agenda::nanos(pause_seconds)).max(not_before);
             let gate = self.ledger.gateway_of(ticket);
-            self.agenda.put(at, Happening::Ask { gate });
+            let newcomer = self.newcomers.remove(&ticket);
+            self.agenda.put(at, Happening::Ask { gate, newcomer });
         }
     }
 
@@ -263,7 +269,7 @@ impl World<'_> {
         let short = |it: &Gate| it.machine.is_some() && it.waiting() < waiting as usize;
         let Some(gate) = self.gates.iter().position(short) else { return false };
         let rejected = self.ledger.counts.rejected;
-        self.ask(gate);
+        self.ask(gate, false);
         if self.ledger.counts.rejected > rejected {
             // What is turned away at once would be turned away again.
             self.backlog_from = self.now + to_nanos(self.settings.pack.gateway.retry_after);
