@@ -18,6 +18,7 @@ mod tests;
 
 use std::fs::{self, File};
 use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::panic;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -101,12 +102,15 @@ impl Journal {
             old.push(".old");
             fs::rename(path, old)?;
         }
+        // Others on this machine need not read what users wrote.
+        let file =
+            File::options().create(true).truncate(true).write(true).mode(0o600).open(path)?;
         let sink = Arc::new(Sink {
             keep_tokens: setup.tokens_kept,
             path: path.to_owned(),
             pending: Mutex::default(),
             ended: Condvar::new(),
-            file: Mutex::new(Written { file: File::create(path)?, bytes: 0 }),
+            file: Mutex::new(Written { file, bytes: 0 }),
         });
         sink.push(&PREFACE);
         sink.note(setup).map_err(io::Error::other)?;
