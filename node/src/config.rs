@@ -35,7 +35,11 @@ pub struct HostConfig {
     /// Longest context served, in tokens.
     #[serde(default = "default_context")]
     pub max_model_len: u32,
-    /// Keep token ids in the journal, so that it can be replayed with the users' text.
+    /// File to note what the host's machines see and do in, for `thalweg simulate replay`. An older
+    /// one is kept as `NAME.old`.
+    pub journal: Option<PathBuf>,
+    /// Keep token ids in the journal: without them stage and gateway cannot be replayed, with them
+    /// it holds the users' text.
     #[serde(default)]
     pub journal_tokens: bool,
     /// The HTTP API.

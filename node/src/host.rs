@@ -6,8 +6,9 @@ use std::time::Instant;
 use actix::dev::ToEnvelope;
 use actix::{Actor, Addr, AsyncContext, Context, Handler, Message, SpawnHandle};
 use thalweg_core::machine::{Machine, Time};
+use thalweg_sim::replay::{Did, Recorded};
 
-use crate::journal::{Journal, Journaled};
+use crate::journal::{Journal, Redact};
 
 /// Events an actor may be behind by before [`post`] refuses. Credits keep it far below.
 pub const MAILBOX_EVENTS_MAX: usize = 16_384;
@@ -57,7 +58,6 @@ pub trait Keep<T> {
 /// The actor that runs one machine: events in, effects out, one timer.
 #[derive(Debug)]
 pub struct Host<M, P> {
-    name: &'static str,
     machine: M,
     world: P,
     clock: Clock,
@@ -67,23 +67,34 @@ pub struct Host<M, P> {
 
 impl<M, P> Host<M, P>
 where
-    M: Machine + Unpin + 'static,
+    M: Recorded<Event: Redact> + Unpin + 'static,
     P: Perform<M> + Unpin + 'static,
 {
-    /// Creates the host. `name` is the machine's name in the journal.
-    pub fn new(
-        name: &'static str,
-        machine: M,
-        world: P,
-        clock: Clock,
-        journal: Arc<Journal>,
-    ) -> Self {
-        Self { name, machine, world, clock, journal, timer: None }
+    /// Creates the host.
+    pub fn new(machine: M, world: P, clock: Clock, journal: Arc<Journal>) -> Self {
+        Self { machine, world, clock, journal, timer: None }
+    }
+
+    /// Lets the machine hear of an event, or of the time if there is none.
+    fn hear(&mut self, event: Option<M::Event>, ctx: &mut Context<Self>) {
+        let now = self.clock.now();
+        self.journal.seen::<M>(now, event.as_ref());
+        match event {
+            Some(event) => self.machine.handle(now, event),
+            None => self.machine.handle_timeout(now),
+        }
+        let did = self.settle(ctx);
+        self.journal.did(M::PART, did);
     }
 
     /// Carries out every pending effect, then arms the timer for the machine's next deadline.
-    fn settle(&mut self, ctx: &mut Context<Self>) {
+    /// Returns the effects for the journal, if it wants them.
+    fn settle(&mut self, ctx: &mut Context<Self>) -> Option<Did> {
+        let mut did = self.journal.effects(M::PART);
         while let Some(effect) = self.machine.poll_effect() {
+            if let Some(did) = &mut did {
+                did.push(&effect);
+            }
             self.world.perform(effect);
         }
         self.world.settled(&self.machine);
@@ -94,18 +105,16 @@ where
             let delay = deadline.saturating_sub(self.clock.now());
             ctx.run_later(delay, |host, ctx| {
                 host.timer = None;
-                let now = host.clock.now();
-                host.journal.timeout(now, host.name);
-                host.machine.handle_timeout(now);
-                host.settle(ctx);
+                host.hear(None, ctx);
             })
         });
+        did
     }
 }
 
 impl<M, P> Actor for Host<M, P>
 where
-    M: Machine + Unpin + 'static,
+    M: Recorded<Event: Redact> + Unpin + 'static,
     P: Perform<M> + Unpin + 'static,
 {
     type Context = Context<Self>;
@@ -118,23 +127,19 @@ where
 
 impl<M, P> Handler<Deliver<M::Event>> for Host<M, P>
 where
-    M: Machine + Unpin + 'static,
-    M::Event: Journaled + Send,
+    M: Recorded<Event: Redact + Send> + Unpin + 'static,
     P: Perform<M> + Unpin + 'static,
 {
     type Result = ();
 
     fn handle(&mut self, Deliver(event): Deliver<M::Event>, ctx: &mut Self::Context) {
-        let now = self.clock.now();
-        self.journal.event(now, self.name, &event);
-        self.machine.handle(now, event);
-        self.settle(ctx);
+        self.hear(Some(event), ctx);
     }
 }
 
 impl<M, P, T> Handler<Entrust<T>> for Host<M, P>
 where
-    M: Machine + Unpin + 'static,
+    M: Recorded<Event: Redact> + Unpin + 'static,
     P: Perform<M> + Keep<T> + Unpin + 'static,
     T: Send + 'static,
 {

@@ -3,6 +3,7 @@
 use std::env;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
@@ -86,6 +87,17 @@ impl Cluster {
     pub fn kill(&mut self, index: usize) {
         self.killed.push(index);
         self.hosts.kill(index).expect("a child can be killed");
+    }
+
+    /// Tells a host to stop, and waits until it has.
+    pub fn stop(&mut self, index: usize) {
+        self.killed.push(index);
+        let pid = self.hosts.pid(index).to_string();
+        let told = Command::new("kill").args(["-TERM", &pid]).status();
+        assert!(told.is_ok_and(|it| it.success()), "host {index} runs");
+        while self.hosts.check(index).is_ok() {
+            thread::sleep(POLL);
+        }
     }
 
     /// The log of a host.

@@ -33,7 +33,7 @@ mod planning;
 mod tests;
 
 /// What a conductor knows from the start.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Config {
     /// This host.
     pub me: HostId,

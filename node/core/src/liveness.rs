@@ -28,7 +28,7 @@ pub struct Liveness {
 }
 
 /// How long silence is tolerated.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
 pub struct Config {
     /// Silence after which a host gets no new work.
     pub suspect_after: Duration,

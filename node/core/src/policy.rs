@@ -3,8 +3,10 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 /// How a stage schedules.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
 pub struct StagePolicy {
     /// How prompts enter steps.
     pub prefill: Prefill,
@@ -20,7 +22,7 @@ pub struct StagePolicy {
 }
 
 /// How prompts enter steps.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub enum Prefill {
     /// At once, however long.
     Whole,
@@ -29,7 +31,7 @@ pub enum Prefill {
 }
 
 /// How many requests decode in one step.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
 pub enum Pacing {
     /// As many as are ready, up to the plan's bound.
     Unbounded,
@@ -44,7 +46,7 @@ pub enum Pacing {
 }
 
 /// When a request gets its KV blocks.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
 pub enum Growth {
     /// All it may ever need, when it opens.
     WorstCase,
@@ -56,7 +58,7 @@ pub enum Growth {
 }
 
 /// How a gateway admits and routes.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
 pub struct GatewayPolicy {
     /// How the next hop is chosen among those that can be used.
     pub routing: Routing,
@@ -79,7 +81,7 @@ pub struct GatewayPolicy {
 }
 
 /// How the next hop is chosen.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
 pub enum Routing {
     /// By the plan's flows, interleaved.
     Weighted,

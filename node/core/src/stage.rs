@@ -22,6 +22,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use thalweg_wire::{Activations, Attempt, DType, Epoch, HostId, Refusal, Refuse, RequestId, Token};
 
 use self::batch::Flight;
@@ -50,7 +51,7 @@ mod shards;
 mod tests;
 
 /// What a stage knows from the start.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
 pub struct Config {
     /// This host.
     pub me: HostId,

@@ -94,6 +94,7 @@ pub fn run(args: &JoinArgs) -> Result<(), Advice> {
         memory_mib: args.memory_mib,
         threads: args.threads,
         max_model_len: args.max_model_len,
+        journal: None,
         journal_tokens: false,
         api: ApiConfig { bind: args.api, ..ApiConfig::default() },
         cluster: ClusterConfig {

@@ -4,6 +4,7 @@ mod artifact;
 mod compare;
 mod files;
 mod page;
+mod replay;
 mod table;
 mod what_if;
 
@@ -29,16 +30,17 @@ use files::Opened;
 #[command(args_conflicts_with_subcommands = true)]
 pub struct SimulateArgs {
     #[command(subcommand)]
-    what: Option<What>,
+    verb: Option<Verb>,
 
     #[command(flatten)]
     one: OneArgs,
 }
 
 #[derive(Clone, Debug, Subcommand)]
-enum What {
+enum Verb {
     Compare(compare::CompareArgs),
     WhatIf(what_if::WhatIfArgs),
+    Replay(replay::ReplayArgs),
 }
 
 #[derive(Clone, Debug, Args)]
@@ -130,9 +132,10 @@ impl Ran {
 ///
 /// An [`Advice`] when a file cannot be used, or the scenario cannot be run.
 pub fn run(args: &SimulateArgs, stdout: &mut impl Write) -> Result<(), Advice> {
-    match (&args.what, &args.one.file) {
-        (Some(What::Compare(args)), _) => compare::run(args, stdout),
-        (Some(What::WhatIf(args)), _) => what_if::run(args, stdout),
+    match (&args.verb, &args.one.file) {
+        (Some(Verb::Compare(args)), _) => compare::run(args, stdout),
+        (Some(Verb::WhatIf(args)), _) => what_if::run(args, stdout),
+        (Some(Verb::Replay(args)), _) => replay::run(args, stdout),
         (None, Some(file)) => one(&args.one, file, stdout),
         (None, None) => Err(Advice::plain("no scenario was named")
             .hint("Scenarios to begin with are in examples/scenarios.")),

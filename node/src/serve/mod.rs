@@ -67,6 +67,15 @@ pub struct ServeArgs {
     #[arg(long)]
     served_model_name: Vec<String>,
 
+    /// Note what this host's machines see and do in a file, for `thalweg simulate replay`
+    #[arg(long, value_name = "FILE")]
+    journal: Option<PathBuf>,
+
+    /// Keep token ids, which are the users' text, in the journal: stage and gateway need them to be
+    /// replayed
+    #[arg(long)]
+    journal_tokens: bool,
+
     /// End when standard input does: for hosts that must not outlive whoever started them
     #[arg(long, hide = true)]
     until_stdin_closes: bool,
@@ -103,6 +112,10 @@ impl ServeArgs {
         if let Some(tokens) = self.max_model_len {
             config.max_model_len = tokens;
         }
+        if let Some(path) = &self.journal {
+            config.journal = Some(path.clone());
+        }
+        config.journal_tokens |= self.journal_tokens;
         if !self.served_model_name.is_empty() {
             config.api.served_model_name.clone_from(&self.served_model_name);
         }

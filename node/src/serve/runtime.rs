@@ -20,7 +20,7 @@ use crate::cli::advice::Advice;
 use crate::config::HostConfig;
 use crate::consensus::Consensus;
 use crate::http::{Api, ApiConfig, ApiKeys, ModelText};
-use crate::journal::{Journal, wall_clock_us};
+use crate::journal::wall_clock_us;
 use crate::metrics::Metrics;
 use crate::transport::{PathBudget, Transport, TransportConfig};
 
@@ -45,7 +45,6 @@ pub(super) struct Node {
     pub network: Arc<Network>,
     pub load: Arc<Load>,
     pub seat: Seat,
-    pub journal: Arc<Journal>,
     pub metrics: Arc<Metrics>,
     /// Told whenever a link comes up.
     pub linked: Arc<Notify>,
@@ -54,7 +53,7 @@ pub(super) struct Node {
 /// Runs the host until the process is told to stop.
 pub(super) async fn run(prepared: Prepared) -> Result<(), Advice> {
     let (node, credentials) = Node::new(prepared);
-    let conductor = actors::start(&node);
+    let (conductor, journal) = actors::start(&node)?;
     let transport = node.open_transport(credentials)?;
     let stop = Arc::new(Notify::new());
     let serving = node.open_api(Arc::clone(&stop)).await?;
@@ -74,6 +73,7 @@ pub(super) async fn run(prepared: Prepared) -> Result<(), Advice> {
     transport.close().await;
     consensus.shutdown().await;
     serving.abort();
+    journal.close();
     Ok(())
 }
 
@@ -89,7 +89,6 @@ impl Node {
         };
         let board = Board::new(identity.cluster, config.name.clone(), shape.clone());
         let board = Arc::new(board);
-        let journal = Journal::new(config.journal_tokens);
         let metrics = Metrics::new(&shape.name, &config.name);
         let node = Self {
             me,
@@ -105,7 +104,6 @@ impl Node {
             board,
             load: Arc::default(),
             seat: Seat::default(),
-            journal: Arc::new(journal),
             metrics,
             linked: Arc::default(),
         };

@@ -19,6 +19,7 @@ pub mod ledger;
 pub mod link;
 pub mod outcome;
 pub mod plan;
+pub mod replay;
 pub mod scenario;
 pub mod workload;
 pub mod world;

@@ -8,7 +8,7 @@ use thalweg_wire::{Candidate, Finish, HostId, Open, Plan, Refuse, Release, Sampl
 use crate::policy::GatewayPolicy;
 
 /// What a gateway knows from the start.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
 pub struct Config {
     /// This host.
     pub me: HostId,

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use thalweg_wire::{
     Activations, Assignment, Candidate, Epoch, HostId, LayerRange, Open, Profile, Refuse, Release,
     Sampling, Token,
 };
 
-use crate::kv::BlockCopy;
+use crate::kv::{BLOCK_TOKENS, BlockCopy};
 
 /// What a plan says of how a host computes.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -111,8 +111,8 @@ pub struct Loaded {
     pub last: bool,
 }
 
-/// What the machine wants done.
-#[derive(Clone, Debug, PartialEq)]
+/// What the machine wants done. Serialised only to be compared: see [`StepItem`].
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub enum Effect {
     /// Make the copies of all items, in order; then run one forward over the items and answer with
     /// [`Event::StepDone`] or [`Event::StepFailed`]. All items are of the same epoch and of
@@ -161,6 +161,9 @@ pub enum Effect {
 }
 
 /// One request's part of a step.
+///
+/// Serialised with only those blocks that the step writes, and only the end of the history: what is
+/// before was part of earlier steps, and would take as long to write as the request is.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StepItem {
     /// Names the layers: the epoch of their [`Loaded`].
@@ -181,8 +184,17 @@ pub struct StepItem {
     pub want: Want,
 }
 
+impl Serialize for StepItem {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let written = (self.first_position / BLOCK_TOKENS) as usize * self.layers.count() as usize;
+        let blocks = (self.blocks.len() as u64, self.blocks.get(written..).unwrap_or_default());
+        let of_step = (self.first_position, self.rows, &self.input, &self.want);
+        (self.epoch, self.layers, blocks, &self.copies, of_step).serialize(serializer)
+    }
+}
+
 /// What an item is computed from.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub enum StepInput {
     /// Token ids, to be embedded.
     Tokens(Vec<u32>),
@@ -191,7 +203,7 @@ pub enum StepInput {
 }
 
 /// What an item is computed for.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub enum Want {
     /// The rows after the item's layers.
     Rows,
@@ -200,8 +212,10 @@ pub enum Want {
     /// The token after the last row.
     Sample {
         /// How.
+        #[serde(serialize_with = "shared")]
         sampling: Arc<Sampling>,
         /// All tokens so far; the new one's position is their number.
+        #[serde(serialize_with = "number_and_last")]
         history: Arc<Vec<u32>>,
         /// How many of them are the prompt.
         prompt_tokens: u32,
@@ -222,4 +236,12 @@ pub enum StepOutput {
         /// The most likely tokens, if asked for.
         top: Vec<Candidate>,
     },
+}
+
+fn shared<T: Serialize, S: Serializer>(it: &Arc<T>, serializer: S) -> Result<S::Ok, S::Error> {
+    T::serialize(it, serializer)
+}
+
+fn number_and_last<S: Serializer>(it: &Arc<Vec<u32>>, serializer: S) -> Result<S::Ok, S::Error> {
+    (it.len() as u64, it.last()).serialize(serializer)
 }
