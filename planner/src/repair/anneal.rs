@@ -15,13 +15,14 @@ struct Heat {
 }
 
 /// From what hosts hold, as long as nothing is found.
-const HOT: Heat = Heat { temperature: (4.0, 0.5), worth: (100.0, 1000.0) };
+const HOT: Heat = Heat { temperature: (8.0, 0.5), worth: (100.0, 1000.0) };
 
 /// From the best found, towards fewer loads.
 const WARM: Heat = Heat { temperature: (1.0, 0.2), worth: (100.0, 100.0) };
 
-/// Rounds take these shares of the moves.
-const ROUNDS: [f64; 3] = [0.6, 0.2, 0.2];
+/// Rounds take these shares of the moves. Each begins anew until something is found: that is luck, and
+/// three tries find more than a long one.
+const ROUNDS: [f64; 3] = [0.4, 0.3, 0.3];
 
 /// Rounds from what is known already, one after the other.
 const ROUNDS_BETTER: u64 = 4;

@@ -16,9 +16,9 @@ const LOADS_MAX: u32 = 50;
 /// Where annealing took more loads than these, it goes on: no pass is wide enough for as many.
 const PASS_LOADS_MAX: u32 = 12;
 
-/// Share of the moves that annealing takes if the first passes found nothing, and how many it takes
-/// for each host at most.
-const ANNEAL_SHARE: f64 = 0.5;
+/// Share of the moves that annealing takes if the first pass found nothing, and how many it takes
+/// for each host at most. If it finds nothing either, wider passes would not.
+const ANNEAL_SHARE: f64 = 0.65;
 const ANNEAL_MOVES_PER_HOST: u64 = 100_000;
 
 /// Seats of few loads that cover the demand and are `reachable`, the better of two searches side by
@@ -68,13 +68,14 @@ impl Search<'_> {
             if best.is_none() && width == WIDTHS[0] {
                 let most = ANNEAL_MOVES_PER_HOST * ground.hosts.len() as u64;
                 let moves = ((ANNEAL_SHARE * moves as f64) as u64).min(most);
-                best = Anneal::new(ground, reachable).run(moves, &mut rng);
+                let found = Anneal::new(ground, reachable).run(moves, &mut rng)?;
                 moves_left = moves_left.saturating_sub(moves);
-                if let Some(found) = best.take_if(|it| ground.loads(it) > PASS_LOADS_MAX) {
+                if ground.loads(&found) > PASS_LOADS_MAX {
                     return Some(
                         Anneal::new(ground, reachable).better(found, moves_left, &mut rng),
                     );
                 }
+                best = Some(found);
             }
             // Passes miss chains of hosts that shift by a layer each.
             if let Some(found) = best.take_if(|_| width == WIDTHS[1]) {
