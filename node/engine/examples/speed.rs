@@ -6,7 +6,7 @@ use std::error::Error;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use thalweg_engine::{BLOCK_TOKENS, Input, Item, LoadOptions, ModelSource, Shard, Want, profile};
+use thalweg_engine::{BLOCK_TOKENS, Input, Item, LoadOptions, ModelSource, Precision, Shard, Want, profile};
 use thalweg_wire::{LayerRange, Sampling};
 
 /// Tokens already cached when a decode step is timed.
@@ -26,7 +26,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let columns = REQUESTS_MAX * (CONTEXT / BLOCK_TOKENS + 1) + 1;
     let blocks = u32::try_from(columns)? * layers.count();
     let options =
-        LoadOptions { embed: true, head: true, kv_blocks: blocks, threads, on_progress: &|_| {} };
+        LoadOptions { embed: true, head: true, kv_blocks: blocks, threads, precision: Precision::Stored, on_progress: &|_| {} };
     let mut shard = Shard::load(&source, layers, options)?;
     println!("load {:.2} s, resident {} MB", start.elapsed().as_secs_f64(), resident_mb());
     for requests in [1, 4, 8, REQUESTS_MAX] {

@@ -16,6 +16,7 @@ use thalweg_wire::LayerRange;
 
 use crate::config::ModelConfig;
 use crate::kv::{Cache, Table};
+use crate::matrix::Precision;
 use crate::model::{Layer, LoadError, Part, Pass, Weights, embed};
 use crate::ops::{Linear, RmsNorm, rows, values};
 use crate::sampler::{Sampled, sample};
@@ -35,6 +36,8 @@ pub struct LoadOptions<'a> {
     pub kv_blocks: u32,
     /// Threads to compute with; with one, a step runs on the thread that calls it.
     pub threads: usize,
+    /// How to keep the weights of matrices.
+    pub precision: Precision,
     /// Called after each layer, and after embedding and head.
     pub on_progress: &'a dyn Fn(LoadProgress),
 }
@@ -75,7 +78,7 @@ struct Head {
 }
 
 impl Shard {
-    /// Loads `range` of the model, as F32, one tensor at a time.
+    /// Loads `range` of the model, one tensor at a time.
     ///
     /// # Errors
     ///
@@ -98,7 +101,7 @@ impl Shard {
             done += 1;
             (options.on_progress)(LoadProgress { done, total });
         };
-        let weights = Weights::new(source);
+        let weights = Weights::new(source, options.precision);
         let mut layers = Vec::with_capacity(range.count() as usize);
         for index in range.first()..range.end() {
             layers.push(Layer::load(&weights, index as usize)?);

@@ -117,6 +117,46 @@ pub struct TensorView<'a> {
     pub bytes: &'a [u8],
 }
 
+/// Rows of a matrix as they lie in the file, in the order that this module settles on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct StoredRows<'a> {
+    /// Type of the weights.
+    pub(crate) stored: Stored,
+    /// Weights in a row.
+    pub(crate) inputs: usize,
+    /// Number of rows.
+    pub(crate) outputs: usize,
+    bytes: &'a [u8],
+    /// Width of heads of which the file interleaves the halves.
+    interleaved: Option<usize>,
+}
+
+impl<'a> StoredRows<'a> {
+    /// Takes rows in the order in which they are stored.
+    #[cfg(test)]
+    pub(crate) fn new(stored: Stored, inputs: usize, bytes: &'a [u8]) -> Self {
+        let outputs = bytes.len() / stored.bytes_of(inputs).expect("short rows");
+        Self { stored, inputs, outputs, bytes, interleaved: None }
+    }
+
+    /// The bytes of one row.
+    pub(crate) fn row(&self, output: usize) -> &'a [u8] {
+        let bytes = self.bytes.len() / self.outputs;
+        let at = match self.interleaved {
+            None => output,
+            Some(head) => output / head * head + interleaved(output % head, head),
+        };
+        &self.bytes[at * bytes..][..bytes]
+    }
+
+    /// The weights of one row.
+    pub(crate) fn values(&self, output: usize) -> Vec<f32> {
+        let mut values = vec![0.0; self.inputs];
+        self.stored.expand(self.row(output), &mut values).expect("rows are whole blocks");
+        values
+    }
+}
+
 /// An opened model. Cheap to open: weights are read when they are asked for.
 #[derive(Debug)]
 pub struct ModelSource {
@@ -213,6 +253,26 @@ impl ModelSource {
         Ok((values, view.shape.to_vec()))
     }
 
+    /// Returns the rows of a matrix as they are stored.
+    ///
+    /// # Errors
+    ///
+    /// If there is no tensor of this name, or its rows are not whole blocks.
+    pub(crate) fn rows(&self, name: &str) -> Result<StoredRows<'_>, SourceError> {
+        let TensorView { stored, shape, bytes } = self.tensor(name)?;
+        let inputs = shape.last().copied().unwrap_or(1);
+        let outputs = shape.iter().rev().skip(1).product();
+        let row = stored.bytes_of(inputs).filter(|_| inputs.is_multiple_of(stored.block_values()));
+        let expected = row.and_then(|it| it.checked_mul(outputs));
+        if expected != Some(bytes.len()) {
+            let (count, expected) = (shape.iter().product(), expected.unwrap_or(usize::MAX));
+            let source = StoredSizeError { stored, count, expected, found: bytes.len() };
+            return Err(SourceError::Size { name: name.to_owned(), source });
+        }
+        let interleaved = self.interleaves(name).then_some(self.config.head_dim);
+        Ok(StoredRows { stored, inputs, outputs, bytes, interleaved })
+    }
+
     /// Gives back the memory of file pages read so far. Call it after each tensor or layer.
     pub fn release_pages(&self) {
         match &self.format {
@@ -284,19 +344,22 @@ impl ModelSource {
     }
 
     fn settle_conventions(&self, name: &str, shape: &[usize], values: &mut [f32]) {
-        let config = &self.config;
-        match (&self.format, config.arch) {
-            (Format::Gguf { .. }, Arch::Llama) => {
-                let row = shape.last().copied().unwrap_or(1);
-                if name.ends_with(".attn_q.weight") || name.ends_with(".attn_k.weight") {
-                    join_halves(values, row, config.head_dim);
-                }
-            }
-            (Format::Safetensors(_), Arch::Gemma3) if name.ends_with("norm.weight") => {
-                values.iter_mut().for_each(|value| *value += 1.0);
-            }
-            _ => {}
+        let stored_less_one = matches!(
+            (&self.format, self.config.arch),
+            (Format::Safetensors(_), Arch::Gemma3) if name.ends_with("norm.weight")
+        );
+        if stored_less_one {
+            values.iter_mut().for_each(|value| *value += 1.0);
         }
+        if self.interleaves(name) {
+            join_halves(values, shape.last().copied().unwrap_or(1), self.config.head_dim);
+        }
+    }
+
+    /// Whether the file interleaves the halves of each head in the rows of this tensor.
+    fn interleaves(&self, name: &str) -> bool {
+        matches!((&self.format, self.config.arch), (Format::Gguf { .. }, Arch::Llama))
+            && (name.ends_with(".attn_q.weight") || name.ends_with(".attn_k.weight"))
     }
 }
 
@@ -329,18 +392,21 @@ fn open_folder(path: &Path) -> Result<(Format, ModelConfig), SourceError> {
     Ok((Format::Safetensors(files), config))
 }
 
-/// Undoes the row order of Llama GGUF files: within each head, row `2 i + h` becomes row
-/// `h * head_dim / 2 + i`.
+/// Undoes the row order of Llama GGUF files.
 fn join_halves(values: &mut [f32], row: usize, head_dim: usize) {
-    let half = head_dim / 2;
     let mut joined = vec![0.0; head_dim * row];
     for head in values.chunks_exact_mut(head_dim * row) {
-        for (at, source) in head.chunks_exact(row).enumerate() {
-            let to = (at % 2 * half + at / 2) * row;
-            joined[to..to + row].copy_from_slice(source);
+        for (to, joined) in joined.chunks_exact_mut(row).enumerate() {
+            joined.copy_from_slice(&head[interleaved(to, head_dim) * row..][..row]);
         }
         head.copy_from_slice(&joined);
     }
+}
+
+/// Where Llama GGUF files have row `h * head_dim / 2 + i` of a head: in row `2 i + h`.
+fn interleaved(row: usize, head_dim: usize) -> usize {
+    let half = head_dim / 2;
+    row % half * 2 + row / half
 }
 
 #[cfg(test)]
