@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use thalweg_engine::Precision;
 
 use crate::cli::advice::Advice;
 
@@ -32,6 +33,10 @@ pub struct HostConfig {
     pub memory_mib: Option<u64>,
     /// Compute threads. Defaults to the number of cores.
     pub threads: Option<usize>,
+    /// How to keep weights in memory: `stored`, as in the file, with activations rounded to 8 bits
+    /// in products with quantised ones; or `f32`, exact, slower and larger.
+    #[serde(default)]
+    pub weights: Precision,
     /// Longest context served, in tokens.
     #[serde(default = "default_context")]
     pub max_model_len: u32,

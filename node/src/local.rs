@@ -12,6 +12,7 @@ use std::thread;
 use std::time::{Duration, SystemTime};
 
 use thalweg_certs::{Authority, UnixSeconds};
+use thalweg_engine::Precision;
 
 use crate::cli::advice::Advice;
 
@@ -37,6 +38,8 @@ pub struct LocalSpec {
     pub port: u16,
     /// Longest context, in tokens.
     pub context_tokens: u32,
+    /// How to keep weights.
+    pub weights: Precision,
 }
 
 /// One host of a local cluster.
@@ -190,7 +193,7 @@ impl LocalCluster {
         let port = if index == 0 { spec.port } else { 0 };
         format!(
             "name = {:?}\ncredentials = {:?}\ndata = {:?}\nbind = \"127.0.0.1:0\"\nmodel = {:?}\n\
-             memory_mib = {}\nthreads = {}\nmax_model_len = {}\n\n[api]\nbind = \"127.0.0.1:{port}\"\n\n\
+             memory_mib = {}\nthreads = {}\nweights = \"{}\"\nmax_model_len = {}\n\n[api]\nbind = \"127.0.0.1:{port}\"\n\n\
              [cluster]\nvoters = {voters:?}\nseeds = {seeds:?}\nhosts_expected = {}\nround_trip_ms = 1\n",
             host.name,
             spec.folder.join("certs"),
@@ -198,6 +201,7 @@ impl LocalCluster {
             spec.model,
             host.memory_mib,
             host.threads,
+            spec.weights,
             spec.context_tokens,
             spec.hosts.len(),
         )

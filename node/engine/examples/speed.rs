@@ -1,4 +1,4 @@
-//! Prints how fast a model runs here: `cargo run --release --example speed -- model.gguf [threads]`.
+//! Prints how fast a model runs here: `cargo run --release --example speed -- model.gguf [threads [f32]]`.
 //!
 //! Each line is the fastest of several steps, since other programs only ever add time.
 
@@ -6,7 +6,9 @@ use std::error::Error;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use thalweg_engine::{BLOCK_TOKENS, Input, Item, LoadOptions, ModelSource, Precision, Shard, Want, profile};
+use thalweg_engine::{
+    BLOCK_TOKENS, Input, Item, LoadOptions, ModelSource, Precision, Shard, Want, profile,
+};
 use thalweg_wire::{LayerRange, Sampling};
 
 /// Tokens already cached when a decode step is timed.
@@ -20,13 +22,20 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut args = std::env::args().skip(1);
     let path = args.next().ok_or("name a model file")?;
     let threads = args.next().map_or(Ok(1), |it| it.parse())?;
+    let precision = args.next().map_or(Ok(Precision::Stored), |it| it.parse())?;
     let start = Instant::now();
     let source = ModelSource::open(Path::new(&path))?;
     let layers = LayerRange::new(0, u32::try_from(source.config().layers)?)?;
     let columns = REQUESTS_MAX * (CONTEXT / BLOCK_TOKENS + 1) + 1;
     let blocks = u32::try_from(columns)? * layers.count();
-    let options =
-        LoadOptions { embed: true, head: true, kv_blocks: blocks, threads, precision: Precision::Stored, on_progress: &|_| {} };
+    let options = LoadOptions {
+        embed: true,
+        head: true,
+        kv_blocks: blocks,
+        threads,
+        precision,
+        on_progress: &|_| {},
+    };
     let mut shard = Shard::load(&source, layers, options)?;
     println!("load {:.2} s, resident {} MB", start.elapsed().as_secs_f64(), resident_mb());
     for requests in [1, 4, 8, REQUESTS_MAX] {

@@ -31,7 +31,7 @@ mod workers;
 pub use config::{Arch, ConfigError, ModelConfig, Rope, SlidingWindow};
 pub use gguf::GgufError;
 pub use kv::BLOCK_TOKENS;
-pub use matrix::Precision;
+pub use matrix::{Precision, UnknownPrecision};
 pub use model::LoadError;
 pub use profile::{ProfileError, profile};
 pub use quant::{Stored, StoredSizeError};

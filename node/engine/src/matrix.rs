@@ -7,18 +7,50 @@
 
 mod float;
 
+use std::fmt;
+use std::str::FromStr;
+
+use serde::Deserialize;
+
 use crate::packed::{self, BadScale};
 use crate::source::StoredRows;
 use crate::workers::Workers;
 
 /// How to keep the weights of matrices in memory.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "lowercase")]
 pub enum Precision {
     /// As they are stored: quantised weights stay quantised. Fast and small.
     #[default]
     Stored,
     /// As F32, with activations in F32: exact for what is stored, slower, 4 bytes a weight.
     F32,
+}
+
+/// A word that names no precision.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("`{0}` is no way to keep weights; there are `stored` and `f32`")]
+pub struct UnknownPrecision(String);
+
+impl FromStr for Precision {
+    type Err = UnknownPrecision;
+
+    fn from_str(word: &str) -> Result<Self, UnknownPrecision> {
+        match word {
+            "stored" => Ok(Self::Stored),
+            "f32" => Ok(Self::F32),
+            _ => Err(UnknownPrecision(word.to_owned())),
+        }
+    }
+}
+
+impl fmt::Display for Precision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Stored => "stored",
+            Self::F32 => "f32",
+        })
+    }
 }
 
 /// A matrix of weights, `[outputs, inputs]`.

@@ -87,7 +87,8 @@ impl Panels {
                 let output = index * PANEL + lane;
                 let row = row(output);
                 let stored_units = row.chunks_exact(row.len() / units);
-                for (packed, bytes) in panel.chunks_exact_mut(layout.unit_bytes()).zip(stored_units) {
+                for (packed, bytes) in panel.chunks_exact_mut(layout.unit_bytes()).zip(stored_units)
+                {
                     let unit = unit::read(stored, bytes);
                     if !unit.is_finite() {
                         return Err(BadScale { output });

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
-use thalweg_engine::pull;
+use thalweg_engine::{Precision, pull};
 
 use super::advice::Advice;
 use super::{chat, client, models, status};
@@ -72,6 +72,7 @@ pub fn run(args: &DemoArgs, stdout: &mut impl Write) -> Result<(), Advice> {
         hosts: LocalHost::several(usize::from(args.hosts), args.memory_mib, threads),
         port: args.port,
         context_tokens: CONTEXT_TOKENS,
+        weights: Precision::Stored,
     };
     let mut cluster = LocalCluster::start(spec)?;
     let base = format!("http://{}", cluster.api(0));

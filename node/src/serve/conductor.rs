@@ -7,7 +7,7 @@ use std::thread;
 use thalweg_core::conductor::{Conductor, Effect, Event, PlanTask};
 use thalweg_core::kv::BLOCK_TOKENS;
 use thalweg_core::{gateway, stage};
-use thalweg_engine::{LoadOptions, ModelSource, Shard};
+use thalweg_engine::{LoadOptions, ModelSource, Precision, Shard};
 use thalweg_wire::{Assignment, Command, Epoch};
 
 use super::board::Board;
@@ -24,6 +24,8 @@ pub struct Loader {
     pub source: Arc<ModelSource>,
     /// Compute threads.
     pub threads: usize,
+    /// How to keep weights.
+    pub precision: Precision,
 }
 
 /// Where the conductor's effects happen.
@@ -139,6 +141,7 @@ fn load(
         head: last,
         kv_blocks,
         threads: loader.threads,
+        precision: loader.precision,
         on_progress: &|it| board.loading(it.done, it.total),
     };
     let shard = Shard::load(&loader.source, held, options);

@@ -50,7 +50,11 @@ impl Activations {
     }
 
     /// The tiles that begin with row `first`, a whole number of tiles, with their numbers of rows.
-    pub(crate) fn tiles(&self, first: usize, rows: usize) -> impl Iterator<Item = (&[Block], usize)> {
+    pub(crate) fn tiles(
+        &self,
+        first: usize,
+        rows: usize,
+    ) -> impl Iterator<Item = (&[Block], usize)> {
         let blocks = &self.blocks[first * self.row_blocks..][..rows * self.row_blocks];
         let tiles = blocks.chunks(TILE_ROWS * self.row_blocks);
         tiles.map(|it| (it, it.len() / self.row_blocks))
@@ -94,7 +98,8 @@ fn round(values: &[f32; BLOCK]) -> Block {
         // All zero, or too small to matter beside anything else.
         return Block::default();
     }
-    let codes = values.map(|it| (it * inverse + ROUNDER).to_bits().wrapping_sub(ROUNDER.to_bits()) as i8);
+    let codes =
+        values.map(|it| (it * inverse + ROUNDER).to_bits().wrapping_sub(ROUNDER.to_bits()) as i8);
     let (first, second) = codes.split_at(BLOCK / 2);
     let half_sums = [first, second].map(|it| it.iter().map(|&it| i16::from(it)).sum::<i16>());
     let sum = i32::from(half_sums[0]) + i32::from(half_sums[1]);

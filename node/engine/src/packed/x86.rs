@@ -228,7 +228,10 @@ fn dot_avx2<F: Format>(codes: &[__m256i; GROUPS], x: &Block, small: [__m256i; 2]
         }
         // Both 16-bit halves of a lane take the same factor.
         let small = small[first * 2 / GROUPS];
-        let both = _mm256_or_si256(_mm256_slli_epi32::<16>(small), _mm256_and_si256(small, _mm256_set1_epi32(0xFFFF)));
+        let both = _mm256_or_si256(
+            _mm256_slli_epi32::<16>(small),
+            _mm256_and_si256(small, _mm256_set1_epi32(0xFFFF)),
+        );
         sum = _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, both));
     }
     match layout.integer_offset() {

@@ -22,7 +22,7 @@ use std::process::{self, Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use thalweg_engine::pull;
+use thalweg_engine::{Precision, pull};
 use thalweg_sim::compute::Overhead;
 
 use super::steps::StepsReport;
@@ -212,6 +212,7 @@ fn spec(
         hosts,
         port: 0,
         context_tokens: CONTEXT_TOKENS,
+        weights: Precision::Stored,
     })
 }
 
