@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use thalweg::http::{ClusterStatus, Phase};
 use thalweg::local::{LocalCluster, LocalHost, LocalSpec};
-use thalweg_engine::pull;
+use thalweg_engine::{KvType, Precision, pull};
 
 use crate::client::Client;
 
@@ -53,6 +53,9 @@ impl Cluster {
             hosts,
             port: 0,
             context_tokens: CONTEXT_TOKENS,
+            // Their tokens are compared with those of another implementation in F32.
+            weights: Precision::F32,
+            kv: KvType::F32,
         };
         let hosts = LocalCluster::start(spec).unwrap_or_else(|error| panic!("{error}"));
         Self { hosts, killed: Vec::new(), folder, _turn: turn }

@@ -1,172 +1,157 @@
-//! A weight matrix packed for the processor, and its product with rows of activations.
+//! A weight matrix in the form that suits the type it is stored in, and its products.
 //!
-//! ```text
-//!            output:  0 .. 31    32 .. 63   ...       panel = 32 outputs of all inputs, contiguous
-//! input 0            [ line  ]  [ line  ]             line  = 32 weights that meet the same input
-//! input 1            [ line  ]  [ line  ]
-//! ...                 panel 0    panel 1
-//! ```
-//!
-//! A product walks each panel once from memory, for tiles of up to eight rows whose sums stay in
-//! registers. Every output is one chain of multiply-adds over the inputs in order, whatever the
-//! number of rows, threads or lanes: results do not depend on who else is in the batch.
+//! Floats become panels of floats ([`float`]); products with them are exact to the order of the sum.
+//! Quantised weights stay quantised ([`packed`](crate::packed)) unless the caller wants F32: products
+//! with them round the activations to 8 bits. Either way every output is one chain of operations in a
+//! fixed order: it does not depend on the other rows, on threads or on the width of registers.
 
-use crate::simd::{Kernel, dispatch};
-use crate::tile::{TILE_ROWS, Tile};
+mod float;
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::Deserialize;
+
+use crate::packed::{self, BadScale};
+use crate::quant::Stored;
+use crate::source::StoredRows;
 use crate::workers::Workers;
 
-/// Outputs that share a panel: two of the widest vectors.
-const PANEL: usize = 32;
-/// Weights of consecutive outputs for one input, on a cache line boundary.
-#[derive(Clone, Copy, Debug)]
-#[repr(align(64))]
-struct Line([f32; PANEL]);
+/// How to keep the weights of matrices in memory.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// As they are stored: quantised weights stay quantised. Fast and small.
+    #[default]
+    Stored,
+    /// As F32, with activations in F32: exact for what is stored, slower, 4 bytes a weight.
+    F32,
+}
 
-/// A matrix of weights, `[outputs, inputs]`, in panels.
+/// A word that names no precision.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("`{0}` is no way to keep weights; there are `stored` and `f32`")]
+pub struct UnknownPrecision(String);
+
+impl FromStr for Precision {
+    type Err = UnknownPrecision;
+
+    fn from_str(word: &str) -> Result<Self, UnknownPrecision> {
+        match word {
+            "stored" => Ok(Self::Stored),
+            "f32" => Ok(Self::F32),
+            _ => Err(UnknownPrecision(word.to_owned())),
+        }
+    }
+}
+
+impl fmt::Display for Precision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Stored => "stored",
+            Self::F32 => "f32",
+        })
+    }
+}
+
+/// A matrix of weights, `[outputs, inputs]`.
 #[derive(Debug)]
-pub(crate) struct Matrix {
-    inputs: usize,
-    outputs: usize,
-    lines: Vec<Line>,
+pub(crate) enum Matrix {
+    /// Floats.
+    Float(float::Panels),
+    /// Quantised.
+    Packed(packed::Panels),
+}
+
+/// A weight that is infinite or no number.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct NotFinite {
+    /// Where, counting values from zero in row-major order.
+    pub(crate) index: usize,
+    /// The value.
+    pub(crate) value: f32,
 }
 
 impl Matrix {
-    /// Packs row-major `weights`, one row of `inputs` values per output.
-    pub(crate) fn pack(weights: &[f32], inputs: usize) -> Self {
-        assert!(inputs > 0 && weights.len().is_multiple_of(inputs), "weights are whole rows");
-        let outputs = weights.len() / inputs;
-        let mut lines = vec![Line([0.0; PANEL]); outputs.div_ceil(PANEL) * inputs];
-        for (panel, rows) in lines.chunks_mut(inputs).zip(weights.chunks(PANEL * inputs)) {
-            for (output, row) in rows.chunks(inputs).enumerate() {
-                for (line, &weight) in panel.iter_mut().zip(row) {
-                    line.0[output] = weight;
-                }
-            }
+    /// Packs stored rows, panel by panel.
+    pub(crate) fn pack(rows: &StoredRows<'_>, precision: Precision) -> Result<Self, NotFinite> {
+        let StoredRows { stored, inputs, outputs, .. } = *rows;
+        if precision == Precision::F32 || !packed::Panels::takes(stored, inputs) {
+            return float::Panels::pack(rows, precision).map(Self::Float);
         }
-        Self { inputs, outputs, lines }
+        let panels = packed::Panels::pack(stored, inputs, outputs, |output| rows.row(output));
+        panels.map(Self::Packed).map_err(|BadScale { output }| {
+            let values = rows.values(output);
+            let at = values.iter().position(|it| !it.is_finite()).unwrap_or(0);
+            NotFinite { index: output * inputs + at, value: values[at] }
+        })
+    }
+
+    /// Bytes that a matrix takes in memory.
+    pub(crate) fn size(
+        stored: Stored,
+        inputs: usize,
+        outputs: usize,
+        precision: Precision,
+    ) -> usize {
+        let packed = match precision {
+            Precision::Stored => packed::Panels::size(stored, inputs, outputs),
+            Precision::F32 => None,
+        };
+        packed.unwrap_or_else(|| match (precision, stored) {
+            (Precision::Stored, Stored::F16 | Stored::BF16) => inputs * outputs * size_of::<u16>(),
+            _ => inputs * outputs * size_of::<f32>(),
+        })
+    }
+
+    /// Packs floats, one row of `inputs` values per output.
+    #[cfg(test)]
+    pub(crate) fn of_f32(weights: &[f32], inputs: usize) -> Self {
+        let bytes: Vec<u8> = weights.iter().flat_map(|it| it.to_le_bytes()).collect();
+        let rows = StoredRows::new(crate::quant::Stored::F32, inputs, &bytes);
+        Self::pack(&rows, Precision::F32).expect("weights are finite")
     }
 
     /// Values of one row that comes out.
     pub(crate) fn outputs(&self) -> usize {
-        self.outputs
+        match self {
+            Self::Float(panels) => panels.outputs(),
+            Self::Packed(panels) => panels.outputs(),
+        }
     }
 
     /// The weights of one output: a row of the matrix before packing.
-    pub(crate) fn row(&self, output: usize) -> impl Iterator<Item = f32> {
-        assert!(output < self.outputs, "output {output} of {}", self.outputs);
-        let first = output / PANEL * self.inputs;
-        self.lines[first..first + self.inputs].iter().map(move |line| line.0[output % PANEL])
+    pub(crate) fn row(&self, output: usize) -> Vec<f32> {
+        match self {
+            Self::Float(panels) => panels.row(output),
+            Self::Packed(panels) => panels.row(output),
+        }
     }
 
     /// Multiplies each row of `x`; returns one row of outputs per row.
     pub(crate) fn multiply(&self, x: &[f32], workers: &Workers) -> Vec<f32> {
-        assert!(x.len().is_multiple_of(self.inputs), "activations are whole rows");
-        let inputs = self.inputs;
-        let rows = x.len() / inputs;
-        let mut panels = vec![0.0; self.outputs.div_ceil(PANEL) * PANEL * rows];
-        if rows == 0 {
-            return panels;
+        match self {
+            Self::Float(panels) => panels.multiply(x, workers),
+            Self::Packed(panels) => panels.multiply(x, workers),
         }
-        let tiles = x.chunks(TILE_ROWS * inputs);
-        let tile = |x: &[f32]| Tile::new(x.len() / inputs, |row| &x[row * inputs..][..inputs]);
-        let tiles: Vec<Tile> = tiles.map(tile).collect();
-        let multiply_adds = panels.len() * inputs;
-        workers.split(&mut panels, PANEL * rows, multiply_adds, |first, out| {
-            let lines = &self.lines[first * inputs..];
-            dispatch(Product { inputs, lines, tiles: &tiles, rows, out });
-        });
-        self.row_major(panels, rows)
-    }
-
-    /// Turns panels of outputs into rows of outputs.
-    fn row_major(&self, mut panels: Vec<f32>, rows: usize) -> Vec<f32> {
-        if rows == 1 {
-            panels.truncate(self.outputs);
-            return panels;
-        }
-        let mut out = vec![0.0; rows * self.outputs];
-        for (row, out) in out.chunks_mut(self.outputs).enumerate() {
-            for (out, panel) in out.chunks_mut(PANEL).zip(panels.chunks(PANEL * rows)) {
-                out.copy_from_slice(&panel[row * PANEL..][..out.len()]);
-            }
-        }
-        out
     }
 }
 
-/// The product of some panels with all tiles.
-struct Product<'a> {
-    inputs: usize,
-    lines: &'a [Line],
-    tiles: &'a [Tile],
+/// Turns panels of `PANEL` outputs, in which rows follow each other, into rows of `outputs` outputs.
+pub(crate) fn row_major<const PANEL: usize>(
+    mut panels: Vec<f32>,
     rows: usize,
-    out: &'a mut [f32],
-}
-
-impl Kernel for Product<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<const FMA: bool, const WIDE: bool>(self) {
-        let panels = self.lines.chunks_exact(self.inputs);
-        for (out, panel) in self.out.chunks_exact_mut(self.rows * PANEL).zip(panels) {
-            let rows = out.as_chunks_mut::<PANEL>().0.chunks_mut(TILE_ROWS);
-            for (out, tile) in rows.zip(self.tiles) {
-                tile.multiply::<PANEL, FMA, WIDE>(panel.iter().map(|line| &line.0), out);
-            }
+    outputs: usize,
+) -> Vec<f32> {
+    if rows == 1 {
+        panels.truncate(outputs);
+        return panels;
+    }
+    let mut out = vec![0.0; rows * outputs];
+    for (row, out) in out.chunks_mut(outputs).enumerate() {
+        for (out, panel) in out.chunks_mut(PANEL).zip(panels.chunks(PANEL * rows)) {
+            out.copy_from_slice(&panel[row * PANEL..][..out.len()]);
         }
     }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn values(count: usize, seed: u64) -> Vec<f32> {
-        let mut random = fastrand::Rng::with_seed(seed);
-        (0..count).map(|_| random.f32() * 2.0 - 1.0).collect()
-    }
-
-    fn naive(weights: &[f32], x: &[f32], inputs: usize) -> Vec<f32> {
-        let dot = |x: &[f32], w: &[f32]| {
-            x.iter().zip(w).map(|(&x, &w)| f64::from(x) * f64::from(w)).sum::<f64>() as f32
-        };
-        let rows = x.chunks(inputs);
-        rows.flat_map(|x| weights.chunks(inputs).map(move |w| dot(x, w))).collect()
-    }
-
-    #[test]
-    fn product_matches_the_definition_for_odd_sizes() {
-        let workers = Workers::new(2).expect("threads start");
-        for (inputs, outputs) in [(1, 1), (5, 31), (64, 33), (100, 96)] {
-            let weights = values(inputs * outputs, 1);
-            let matrix = Matrix::pack(&weights, inputs);
-            for rows in [0, 1, 2, 3, 5, 8, 9, 12, 17] {
-                let x = values(rows * inputs, 2);
-                let found = matrix.multiply(&x, &workers);
-                let expected = naive(&weights, &x, inputs);
-                assert_eq!(found.len(), expected.len());
-                for (found, expected) in found.iter().zip(expected) {
-                    assert!((found - expected).abs() < 1e-4, "{found} against {expected}");
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn rows_alone_give_the_bits_of_rows_together() {
-        let (one, two) = (Workers::new(1).expect("no thread"), Workers::new(2).expect("threads"));
-        let matrix = Matrix::pack(&values(300 * 70, 3), 300);
-        let x = values(300 * 13, 4);
-        let together = matrix.multiply(&x, &two);
-        let alone: Vec<f32> = x.chunks(300).flat_map(|it| matrix.multiply(it, &one)).collect();
-        assert_eq!(together, alone);
-    }
-
-    #[test]
-    fn rows_come_back_as_they_went_in() {
-        let weights = values(7 * 40, 5);
-        let matrix = Matrix::pack(&weights, 7);
-        assert!(matrix.row(39).eq(weights[39 * 7..].iter().copied()));
-    }
+    out
 }

@@ -105,7 +105,7 @@ mod tests {
     fn linear_agrees_with_burns_own_product() {
         let workers = Workers::new(1).expect("no thread");
         let (x, weights) = (random(5, 48), random(70, 48));
-        let linear = Linear::new(Matrix::pack(&values(weights.clone()), 48));
+        let linear = Linear::new(Matrix::of_f32(&values(weights.clone()), 48));
         assert_close(linear.forward(x.clone(), &workers), x.matmul(weights.transpose()));
     }
 

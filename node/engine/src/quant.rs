@@ -3,6 +3,8 @@
 mod blocks;
 mod k_blocks;
 
+pub(crate) use k_blocks::small_scales;
+
 use std::fmt;
 
 /// Values in a block of the K types.

@@ -16,6 +16,7 @@ use thalweg_wire::LayerRange;
 
 use crate::config::ModelConfig;
 use crate::kv::{Cache, KvBlocksError, KvType, Table};
+use crate::matrix::Precision;
 use crate::model::{Layer, LoadError, Part, Pass, Weights, embed};
 use crate::ops::{Linear, RmsNorm, rows, values};
 use crate::sampler::{Sampled, sample};
@@ -37,6 +38,8 @@ pub struct LoadOptions<'a> {
     pub kv_type: KvType,
     /// Threads to compute with; with one, a step runs on the thread that calls it.
     pub threads: usize,
+    /// How to keep the weights of matrices.
+    pub precision: Precision,
     /// Called after each layer, and after embedding and head.
     pub on_progress: &'a dyn Fn(LoadProgress),
 }
@@ -62,6 +65,7 @@ pub struct Shard {
 struct Parts {
     config: ModelConfig,
     range: LayerRange,
+    weight_bytes: u64,
     kv_blocks: u32,
     embedding: Option<Arc<Linear>>,
     layers: Vec<Layer>,
@@ -77,7 +81,7 @@ struct Head {
 }
 
 impl Shard {
-    /// Loads `range` of the model, as F32, one tensor at a time.
+    /// Loads `range` of the model, one tensor at a time.
     ///
     /// # Errors
     ///
@@ -100,7 +104,7 @@ impl Shard {
             done += 1;
             (options.on_progress)(LoadProgress { done, total });
         };
-        let weights = Weights::new(source);
+        let weights = Weights::new(source, options.precision);
         let mut layers = Vec::with_capacity(range.count() as usize);
         for index in range.first()..range.end() {
             layers.push(Layer::load(&weights, index as usize)?);
@@ -114,9 +118,13 @@ impl Shard {
         let blocks = options.kv_blocks as usize;
         let cache = Cache::new(options.kv_type, blocks, config.kv_heads, config.head_dim);
         let kv_blocks = options.kv_blocks;
+        let layer_bytes = |it| source.layer_bytes(it as usize, options.precision).0;
+        let of_layers: u64 = (range.first()..range.end()).map(layer_bytes).sum();
+        let of_head = if options.head { source.head_bytes(options.precision).0 } else { 0 };
+        let weight_bytes = of_layers + of_head;
         Ok(Self {
             workers,
-            parts: Parts { config, range, kv_blocks, embedding, layers, cache, head },
+            parts: Parts { config, range, weight_bytes, kv_blocks, embedding, layers, cache, head },
         })
     }
 
@@ -159,6 +167,11 @@ impl Shard {
     /// Dimensions and constants of the model.
     pub fn config(&self) -> &ModelConfig {
         &self.parts.config
+    }
+
+    /// Bytes of weights that a step through all layers reads: those of layers and head.
+    pub fn weight_bytes(&self) -> u64 {
+        self.parts.weight_bytes
     }
 
     /// Blocks of the cache, each of 16 tokens of one layer.

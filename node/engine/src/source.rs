@@ -20,12 +20,11 @@ use thalweg_wire::{Bytes, ModelId, ModelShape};
 
 use crate::config::{Arch, ConfigError, ModelConfig, from_gguf, from_hf};
 use crate::gguf::{Gguf, GgufError};
+use crate::kv::KvType;
 use crate::map::Map;
+use crate::matrix::{Matrix, Precision};
 use crate::quant::{Stored, StoredSizeError};
 use crate::safetensors::{Safetensors, SafetensorsError};
-
-/// Bytes of an F32 value.
-const F32_BYTES: u64 = 4;
 
 /// A model that could not be opened or read.
 #[derive(Debug, thiserror::Error)]
@@ -115,6 +114,46 @@ pub struct TensorView<'a> {
     pub shape: &'a [usize],
     /// The stored values, in the order of the file.
     pub bytes: &'a [u8],
+}
+
+/// Rows of a matrix as they lie in the file, in the order that this module settles on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct StoredRows<'a> {
+    /// Type of the weights.
+    pub(crate) stored: Stored,
+    /// Weights in a row.
+    pub(crate) inputs: usize,
+    /// Number of rows.
+    pub(crate) outputs: usize,
+    bytes: &'a [u8],
+    /// Width of heads of which the file interleaves the halves.
+    interleaved: Option<usize>,
+}
+
+impl<'a> StoredRows<'a> {
+    /// Takes rows in the order in which they are stored.
+    #[cfg(test)]
+    pub(crate) fn new(stored: Stored, inputs: usize, bytes: &'a [u8]) -> Self {
+        let outputs = bytes.len() / stored.bytes_of(inputs).expect("short rows");
+        Self { stored, inputs, outputs, bytes, interleaved: None }
+    }
+
+    /// The bytes of one row.
+    pub(crate) fn row(&self, output: usize) -> &'a [u8] {
+        let bytes = self.bytes.len() / self.outputs;
+        let at = match self.interleaved {
+            None => output,
+            Some(head) => output / head * head + interleaved(output % head, head),
+        };
+        &self.bytes[at * bytes..][..bytes]
+    }
+
+    /// The weights of one row.
+    pub(crate) fn values(&self, output: usize) -> Vec<f32> {
+        let mut values = vec![0.0; self.inputs];
+        self.stored.expand(self.row(output), &mut values).expect("rows are whole blocks");
+        values
+    }
 }
 
 /// An opened model. Cheap to open: weights are read when they are asked for.
@@ -213,6 +252,26 @@ impl ModelSource {
         Ok((values, view.shape.to_vec()))
     }
 
+    /// Returns the rows of a matrix as they are stored.
+    ///
+    /// # Errors
+    ///
+    /// If there is no tensor of this name, or its rows are not whole blocks.
+    pub(crate) fn rows(&self, name: &str) -> Result<StoredRows<'_>, SourceError> {
+        let TensorView { stored, shape, bytes } = self.tensor(name)?;
+        let inputs = shape.last().copied().unwrap_or(1);
+        let outputs = shape.iter().rev().skip(1).product();
+        let row = stored.bytes_of(inputs).filter(|_| inputs.is_multiple_of(stored.block_values()));
+        let expected = row.and_then(|it| it.checked_mul(outputs));
+        if expected != Some(bytes.len()) {
+            let (count, expected) = (shape.iter().product(), expected.unwrap_or(usize::MAX));
+            let source = StoredSizeError { stored, count, expected, found: bytes.len() };
+            return Err(SourceError::Size { name: name.to_owned(), source });
+        }
+        let interleaved = self.interleaves(name).then_some(self.config.head_dim);
+        Ok(StoredRows { stored, inputs, outputs, bytes, interleaved })
+    }
+
     /// Gives back the memory of file pages read so far. Call it after each tensor or layer.
     pub fn release_pages(&self) {
         match &self.format {
@@ -238,24 +297,37 @@ impl ModelSource {
         self.tensor(name).map(|it| Bytes(it.bytes.len() as u64))
     }
 
-    /// Size of one layer's weights as F32.
+    /// Size of a tensor in memory. Norms are always F32.
+    pub(crate) fn held_bytes(&self, name: &str, precision: Precision) -> Bytes {
+        let size = self.tensor(name).map_or(0, |it| match *it.shape {
+            [outputs, inputs] => Matrix::size(it.stored, inputs, outputs, precision),
+            _ => it.shape.iter().product::<usize>() * size_of::<f32>(),
+        });
+        Bytes(size as u64)
+    }
+
+    /// Size of one layer's weights in memory.
     ///
     /// # Panics
     ///
     /// If the model has no such layer.
-    pub fn layer_bytes_f32(&self, layer: usize) -> Bytes {
+    pub fn layer_bytes(&self, layer: usize, precision: Precision) -> Bytes {
         assert!(layer < self.config.layers, "layer {layer} of {}", self.config.layers);
-        let values: usize = expected::layer(&self.config, layer)
-            .map(|(_, shape)| shape.iter().product::<usize>())
-            .sum();
-        Bytes(values as u64 * F32_BYTES)
+        let tensors = expected::layer(&self.config, layer);
+        Bytes(tensors.map(|(name, _)| self.held_bytes(&name, precision).0).sum())
     }
 
-    /// What planners must know, for contexts of at most `context` tokens. Sizes are those of F32.
-    pub fn shape(&self, context: u32) -> ModelShape {
+    /// Size of final norm and head in memory.
+    pub fn head_bytes(&self, precision: Precision) -> Bytes {
+        let head = if self.config.tied_head { "token_embd.weight" } else { "output.weight" };
+        let held = |name| self.held_bytes(name, precision).0;
+        Bytes(held(head) + held("output_norm.weight"))
+    }
+
+    /// What planners must know, for contexts of at most `context` tokens, weights in `precision` and
+    /// keys and values in `kv_type`.
+    pub fn shape(&self, context: u32, precision: Precision, kv_type: KvType) -> ModelShape {
         let config = &self.config;
-        let table = Bytes((config.vocab * config.hidden) as u64 * F32_BYTES);
-        let norm = Bytes(config.hidden as u64 * F32_BYTES);
         // Both are checked to fit by `ModelConfig::check`.
         let (layers, hidden) = (config.layers as u32, config.hidden as u32);
         ModelShape {
@@ -263,10 +335,12 @@ impl ModelSource {
             name: self.name(),
             layers,
             hidden,
-            layer_bytes: (0..config.layers).map(|layer| self.layer_bytes_f32(layer)).collect(),
-            embedding_bytes: table,
-            head_bytes: Bytes(table.0 + norm.0),
-            kv_bytes_per_token_layer: Bytes(2 * config.kv_width() as u64 * F32_BYTES),
+            layer_bytes: (0..config.layers).map(|it| self.layer_bytes(it, precision)).collect(),
+            embedding_bytes: self.held_bytes("token_embd.weight", precision),
+            head_bytes: self.head_bytes(precision),
+            kv_bytes_per_token_layer: Bytes(
+                kv_type.token_bytes(config.kv_heads, config.head_dim) as u64
+            ),
             context_tokens: context.min(config.context as u32),
         }
     }
@@ -284,19 +358,22 @@ impl ModelSource {
     }
 
     fn settle_conventions(&self, name: &str, shape: &[usize], values: &mut [f32]) {
-        let config = &self.config;
-        match (&self.format, config.arch) {
-            (Format::Gguf { .. }, Arch::Llama) => {
-                let row = shape.last().copied().unwrap_or(1);
-                if name.ends_with(".attn_q.weight") || name.ends_with(".attn_k.weight") {
-                    join_halves(values, row, config.head_dim);
-                }
-            }
-            (Format::Safetensors(_), Arch::Gemma3) if name.ends_with("norm.weight") => {
-                values.iter_mut().for_each(|value| *value += 1.0);
-            }
-            _ => {}
+        let stored_less_one = matches!(
+            (&self.format, self.config.arch),
+            (Format::Safetensors(_), Arch::Gemma3) if name.ends_with("norm.weight")
+        );
+        if stored_less_one {
+            values.iter_mut().for_each(|value| *value += 1.0);
         }
+        if self.interleaves(name) {
+            join_halves(values, shape.last().copied().unwrap_or(1), self.config.head_dim);
+        }
+    }
+
+    /// Whether the file interleaves the halves of each head in the rows of this tensor.
+    fn interleaves(&self, name: &str) -> bool {
+        matches!((&self.format, self.config.arch), (Format::Gguf { .. }, Arch::Llama))
+            && (name.ends_with(".attn_q.weight") || name.ends_with(".attn_k.weight"))
     }
 }
 
@@ -329,18 +406,21 @@ fn open_folder(path: &Path) -> Result<(Format, ModelConfig), SourceError> {
     Ok((Format::Safetensors(files), config))
 }
 
-/// Undoes the row order of Llama GGUF files: within each head, row `2 i + h` becomes row
-/// `h * head_dim / 2 + i`.
+/// Undoes the row order of Llama GGUF files.
 fn join_halves(values: &mut [f32], row: usize, head_dim: usize) {
-    let half = head_dim / 2;
     let mut joined = vec![0.0; head_dim * row];
     for head in values.chunks_exact_mut(head_dim * row) {
-        for (at, source) in head.chunks_exact(row).enumerate() {
-            let to = (at % 2 * half + at / 2) * row;
-            joined[to..to + row].copy_from_slice(source);
+        for (to, joined) in joined.chunks_exact_mut(row).enumerate() {
+            joined.copy_from_slice(&head[interleaved(to, head_dim) * row..][..row]);
         }
         head.copy_from_slice(&joined);
     }
+}
+
+/// Where Llama GGUF files have row `h * head_dim / 2 + i` of a head: in row `2 i + h`.
+fn interleaved(row: usize, head_dim: usize) -> usize {
+    let half = head_dim / 2;
+    row % half * 2 + row / half
 }
 
 #[cfg(test)]

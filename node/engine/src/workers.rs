@@ -30,6 +30,11 @@ impl Workers {
         Ok(Self { pool: Some(pool) })
     }
 
+    /// Number of threads.
+    pub(crate) fn threads(&self) -> usize {
+        self.pool.as_ref().map_or(1, ThreadPool::current_num_threads)
+    }
+
     /// Runs `work` on one of the threads, so that the splits inside need no hand-over.
     pub(crate) fn enter<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
         match &self.pool {

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use thalweg_certs::{Enrolment, HostIdentity, JoinToken, enrol_client_config};
-use thalweg_engine::pull;
+use thalweg_engine::{KvType, Precision, pull};
 
 use super::advice::Advice;
 use crate::config::{ApiConfig, ClusterConfig, HostConfig};
@@ -58,6 +58,16 @@ pub struct JoinArgs {
     #[arg(long)]
     threads: Option<usize>,
 
+    /// How to keep weights in memory: `stored`, as in the file, with activations rounded to 8 bits
+    /// in products with quantised ones; or `f32`, exact, slower and larger. The same on every host
+    #[arg(long, default_value_t = Precision::Stored)]
+    weights: Precision,
+
+    /// How to keep keys and values: `f32`, `f16`, or `int8` with a scale for each token and head. The
+    /// same on every host
+    #[arg(long, default_value_t = KvType::F16)]
+    kv: KvType,
+
     /// Longest context served, in tokens
     #[arg(long, default_value_t = 2048)]
     max_model_len: u32,
@@ -93,6 +103,8 @@ pub fn run(args: &JoinArgs) -> Result<(), Advice> {
         model: args.model.clone(),
         memory_mib: args.memory_mib,
         threads: args.threads,
+        weights: args.weights,
+        kv: args.kv,
         max_model_len: args.max_model_len,
         journal: None,
         journal_tokens: false,

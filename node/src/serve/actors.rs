@@ -14,7 +14,7 @@ use thalweg_sim::replay::{Recorded, Setup};
 use thalweg_wire::DType;
 
 use super::compute::{Compute, Rows, StepResult};
-use super::conductor::{ConductorWorld, Loader};
+use super::conductor::ConductorWorld;
 use super::gateway::GatewayWorld;
 use super::life::{self, LifeWorld};
 use super::network::{Actors, ConductorHost, Network};
@@ -63,9 +63,8 @@ pub(super) fn start(node: &Node) -> Result<(Addr<ConductorHost>, Arc<Journal>), 
     let gateway = share.spawn(&calm, Gateway::new(setup.gateway), world);
     let world = LifeWorld(Arc::clone(&node.network));
     let life = share.spawn(&calm, Liveness::new(setup.liveness), world);
-    let loader = Loader { source: Arc::clone(&node.source), threads: node.threads };
     let (network, board) = (Arc::clone(&node.network), Arc::clone(&node.board));
-    let world = ConductorWorld::new(network, board, compute, loader, Arc::clone(&node.seat));
+    let world = ConductorWorld::new(network, board, compute, node.loader(), Arc::clone(&node.seat));
     let conductor = share.spawn(&calm, Conductor::new(setup.conductor), world);
     node.network.set_actors(Actors { conductor: conductor.clone(), stage, gateway, life });
     Ok((conductor, journal))

@@ -9,10 +9,11 @@ use std::time::Duration;
 
 use actix::Addr;
 use thalweg_core::conductor::Event;
-use thalweg_engine::{LoadError, LoadOptions, ModelSource, ProfileError, Shard};
+use thalweg_engine::{LoadError, LoadOptions, ProfileError, Shard};
 use thalweg_wire::{Bytes, HostRecord, LayerRange, LinkMeasure, Profile};
 use tokio::sync::Notify;
 
+use super::conductor::Loader;
 use super::network::{ConductorHost, Network};
 use crate::host::{Deliver, post};
 
@@ -39,14 +40,13 @@ fn turn() -> Option<File> {
 
 /// Measures this host and registers it, then its links whenever new ones came up.
 pub(super) async fn everything(
-    source: Arc<ModelSource>,
-    threads: usize,
+    loader: Loader,
     mut record: HostRecord,
     network: Arc<Network>,
     conductor: Addr<ConductorHost>,
     linked: Arc<Notify>,
 ) {
-    let measured = tokio::task::spawn_blocking(move || profile(&source, threads)).await;
+    let measured = tokio::task::spawn_blocking(move || profile(&loader)).await;
     match measured {
         Ok(Ok(profile)) => record.profile = profile,
         Ok(Err(error)) => {
@@ -76,7 +76,8 @@ enum MeasureError {
 }
 
 /// Measures the per-layer curves of this host on the model's last layer and head.
-fn profile(source: &ModelSource, threads: usize) -> Result<Profile, MeasureError> {
+fn profile(loader: &Loader) -> Result<Profile, MeasureError> {
+    let Loader { source, threads, precision, kv_type } = loader;
     let _turn = turn();
     let layers = u32::try_from(source.config().layers).unwrap_or(u32::MAX);
     let last = LayerRange::new(layers.saturating_sub(1), layers).expect("a model has a layer");
@@ -84,7 +85,9 @@ fn profile(source: &ModelSource, threads: usize) -> Result<Profile, MeasureError
         embed: false,
         head: true,
         kv_blocks: MEASURE_BLOCKS,
-        threads,
+        threads: *threads,
+        precision: *precision,
+        kv_type: *kv_type,
         on_progress: &|_| {},
     };
     let mut shard = Shard::load(source, last, options)?;

@@ -13,6 +13,7 @@ use tokio::net::TcpListener;
 use tokio::sync::Notify;
 
 use super::board::Board;
+use super::conductor::Loader;
 use super::network::{ConductorHost, Network};
 use super::stage::Load;
 use super::{Prepared, actors, enrol, group, life, links, measure};
@@ -175,6 +176,12 @@ impl Node {
         Ok(tokio::spawn(api.serve(listener, async move { stop.notified().await })))
     }
 
+    /// What loading layers needs.
+    pub(super) fn loader(&self) -> Loader {
+        let (source, threads) = (Arc::clone(&self.source), self.threads);
+        Loader { source, threads, precision: self.config.weights, kv_type: self.config.kv }
+    }
+
     /// Measures this host, registers it, then measures its links whenever new ones come up.
     fn measure(
         &self,
@@ -192,9 +199,8 @@ impl Node {
             machine: measure::machine(),
             profile: thalweg_wire::Profile::default(),
         };
-        let (source, threads) = (Arc::clone(&self.source), self.threads);
         let (network, linked) = (Arc::clone(&self.network), Arc::clone(&self.linked));
-        measure::everything(source, threads, record, network, conductor, linked)
+        measure::everything(self.loader(), record, network, conductor, linked)
     }
 }
 

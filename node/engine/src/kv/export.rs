@@ -7,6 +7,8 @@
 //!
 //! Lines lie as in memory: whoever imports them attends to the same bits.
 
+use std::ops::Range;
+
 use super::store::{KvType, Lines, Store};
 use super::{Cache, LANES};
 
@@ -62,46 +64,49 @@ impl Cache {
     pub(crate) fn export(&self, blocks: &[u32]) -> Vec<u8> {
         let mut bytes = self.header(blocks.len() as u32).to_vec();
         for &block in blocks {
-            let heads = block as usize * self.kv_heads..(block as usize + 1) * self.kv_heads;
+            let heads = self.heads(block);
             match &self.store {
                 Store::F32 { keys, values } => {
-                    [keys, values].map(|it| put(it, heads.clone(), &mut bytes, f32::to_le_bytes))
+                    put([keys, values], &heads, &mut bytes, f32::to_le_bytes);
                 }
                 Store::F16 { keys, values } => {
-                    [keys, values].map(|it| put(it, heads.clone(), &mut bytes, u16::to_le_bytes))
+                    put([keys, values], &heads, &mut bytes, u16::to_le_bytes);
                 }
                 Store::Int8 { keys, values, key_scales, value_scales } => {
-                    [keys, values].map(|it| put(it, heads.clone(), &mut bytes, i8::to_le_bytes));
-                    [key_scales, value_scales]
-                        .map(|it| put(it, heads.clone(), &mut bytes, f32::to_le_bytes))
+                    put([keys, values], &heads, &mut bytes, i8::to_le_bytes);
+                    put([key_scales, value_scales], &heads, &mut bytes, f32::to_le_bytes);
                 }
-            };
+            }
         }
         bytes
     }
 
     /// Overwrites `blocks`, which must exist, with those that another shard exported.
     pub(crate) fn import(&mut self, blocks: &[u32], bytes: &[u8]) -> Result<(), KvBlocksError> {
-        let count = self.check(blocks.len(), bytes)?;
-        let kv_heads = self.kv_heads;
+        self.check(blocks.len(), bytes)?;
         let mut rest = &bytes[HEADER_BYTES..];
-        for &block in &blocks[..count] {
-            let heads = block as usize * kv_heads..(block as usize + 1) * kv_heads;
+        for &block in blocks {
+            let heads = self.heads(block);
             match &mut self.store {
                 Store::F32 { keys, values } => {
-                    [keys, values].map(|it| take(it, heads.clone(), &mut rest, f32::from_le_bytes))
+                    take([keys, values], &heads, &mut rest, f32::from_le_bytes);
                 }
                 Store::F16 { keys, values } => {
-                    [keys, values].map(|it| take(it, heads.clone(), &mut rest, u16::from_le_bytes))
+                    take([keys, values], &heads, &mut rest, u16::from_le_bytes);
                 }
                 Store::Int8 { keys, values, key_scales, value_scales } => {
-                    [keys, values].map(|it| take(it, heads.clone(), &mut rest, i8::from_le_bytes));
-                    [key_scales, value_scales]
-                        .map(|it| take(it, heads.clone(), &mut rest, f32::from_le_bytes))
+                    take([keys, values], &heads, &mut rest, i8::from_le_bytes);
+                    take([key_scales, value_scales], &heads, &mut rest, f32::from_le_bytes);
                 }
-            };
+            }
         }
         Ok(())
+    }
+
+    /// The heads of a block.
+    fn heads(&self, block: u32) -> Range<usize> {
+        let first = block as usize * self.kv_heads;
+        first..first + self.kv_heads
     }
 
     fn header(&self, blocks: u32) -> [u8; HEADER_BYTES] {
@@ -119,8 +124,8 @@ impl Cache {
         header
     }
 
-    /// How many blocks there are in `bytes`, if as many as there are places for.
-    fn check(&self, places: usize, bytes: &[u8]) -> Result<usize, KvBlocksError> {
+    /// Checks that `bytes` are as many blocks of this shape as there are places for.
+    fn check(&self, places: usize, bytes: &[u8]) -> Result<(), KvBlocksError> {
         let (own, found) = (self.header(0), bytes.first_chunk::<HEADER_BYTES>());
         let Some(found) = found.filter(|it| it[..5] == own[..5]) else {
             return Err(KvBlocksError::Header(bytes[..bytes.len().min(5)].to_vec()));
@@ -137,7 +142,7 @@ impl Cache {
         if bytes.len() != expected {
             return Err(KvBlocksError::Size { blocks, expected, found: bytes.len() });
         }
-        Ok(places)
+        Ok(())
     }
 
     /// Bytes of a block.
@@ -164,29 +169,36 @@ fn words(header: &[u8; HEADER_BYTES]) -> String {
     format!("{heads} heads of {size} values in {kind}")
 }
 
+/// Appends the lines of some heads, of keys first.
 fn put<T: Copy, const BYTES: usize>(
-    lines: &Lines<T>,
-    heads: std::ops::Range<usize>,
+    both: [&Lines<T>; 2],
+    heads: &Range<usize>,
     bytes: &mut Vec<u8>,
     to: impl Fn(T) -> [u8; BYTES],
 ) {
-    let lines = &lines.lines[heads.start * lines.per_head..heads.end * lines.per_head];
-    bytes.extend(lines.as_flattened().iter().flat_map(|&it| to(it)));
+    for lines in both {
+        let values =
+            lines.lines[heads.start * lines.per_head..heads.end * lines.per_head].as_flattened();
+        bytes.extend(values.iter().flat_map(|&it| to(it)));
+    }
 }
 
+/// Reads the lines of some heads from the start of `bytes`, which are long enough.
 fn take<T, const BYTES: usize>(
-    lines: &mut Lines<T>,
-    heads: std::ops::Range<usize>,
+    both: [&mut Lines<T>; 2],
+    heads: &Range<usize>,
     bytes: &mut &[u8],
     from: impl Fn([u8; BYTES]) -> T,
 ) {
-    let lines = &mut lines.lines[heads.start * lines.per_head..heads.end * lines.per_head];
-    let values = lines.as_flattened_mut();
-    let (own, rest) = bytes.split_at(values.len() * BYTES);
-    for (value, bytes) in values.iter_mut().zip(own.as_chunks::<BYTES>().0) {
-        *value = from(*bytes);
+    for lines in both {
+        let lines = &mut lines.lines[heads.start * lines.per_head..heads.end * lines.per_head];
+        let values = lines.as_flattened_mut();
+        let (own, rest) = bytes.split_at(values.len() * BYTES);
+        for (value, bytes) in values.iter_mut().zip(own.as_chunks::<BYTES>().0) {
+            *value = from(*bytes);
+        }
+        *bytes = rest;
     }
-    *bytes = rest;
 }
 
 #[cfg(test)]

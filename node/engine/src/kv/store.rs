@@ -181,13 +181,19 @@ impl Store {
     pub(super) fn copy(&mut self, from: usize, to: usize, heads: usize) {
         let (from, to) = (from * heads..(from + 1) * heads, to * heads);
         match self {
-            Self::F32 { keys, values } => [keys, values].map(|it| it.copy(from.clone(), to)),
-            Self::F16 { keys, values } => [keys, values].map(|it| it.copy(from.clone(), to)),
-            Self::Int8 { keys, values, key_scales, value_scales } => {
-                [key_scales, value_scales].map(|it| it.copy(from.clone(), to));
-                [keys, values].map(|it| it.copy(from.clone(), to))
+            Self::F32 { keys, values } => {
+                keys.copy(from.clone(), to);
+                values.copy(from, to);
             }
-        };
+            Self::F16 { keys, values } => {
+                keys.copy(from.clone(), to);
+                values.copy(from, to);
+            }
+            Self::Int8 { keys, values, key_scales, value_scales } => {
+                [keys, values].into_iter().for_each(|it| it.copy(from.clone(), to));
+                [key_scales, value_scales].into_iter().for_each(|it| it.copy(from.clone(), to));
+            }
+        }
     }
 
     /// Lines of keys of a head in F32.

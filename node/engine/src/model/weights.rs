@@ -3,7 +3,7 @@
 use thalweg_wire::LayerRange;
 
 use crate::config::ModelConfig;
-use crate::matrix::Matrix;
+use crate::matrix::{Matrix, NotFinite, Precision};
 use crate::ops::{Linear, RmsNorm};
 use crate::source::{ModelSource, SourceError};
 
@@ -46,12 +46,13 @@ pub enum LoadError {
 /// Where a shard's tensors come from.
 pub(crate) struct Weights<'a> {
     source: &'a ModelSource,
+    precision: Precision,
 }
 
 impl<'a> Weights<'a> {
-    /// Loads from `source`.
-    pub(crate) fn new(source: &'a ModelSource) -> Self {
-        Self { source }
+    /// Loads from `source`, with matrices in `precision`.
+    pub(crate) fn new(source: &'a ModelSource, precision: Precision) -> Self {
+        Self { source, precision }
     }
 
     /// Dimensions and constants.
@@ -61,26 +62,22 @@ impl<'a> Weights<'a> {
 
     /// Loads the weight of a norm.
     pub(crate) fn norm(&self, name: &str) -> Result<RmsNorm, LoadError> {
-        let (weight, _) = self.finite(name)?;
-        Ok(RmsNorm::new(weight, self.config().norm_eps))
+        let (values, _) = self.source.f32(name)?;
+        if let Some(index) = values.iter().position(|it| !it.is_finite()) {
+            return Err(damaged(name, NotFinite { index, value: values[index] }));
+        }
+        Ok(RmsNorm::new(values, self.config().norm_eps))
     }
 
     /// Loads and packs the weights of a linear layer.
     pub(crate) fn linear(&self, name: &str) -> Result<Linear, LoadError> {
-        let (weights, shape) = self.finite(name)?;
-        let inputs = shape.last().copied().expect("the source checked the shape");
-        Ok(Linear::new(Matrix::pack(&weights, inputs)))
-    }
-
-    fn finite(&self, name: &str) -> Result<(Vec<f32>, Vec<usize>), LoadError> {
-        let (values, shape) = self.source.f32(name)?;
+        let rows = self.source.rows(name)?;
+        let matrix = Matrix::pack(&rows, self.precision);
         self.source.release_pages();
-        match values.iter().position(|it| !it.is_finite()) {
-            None => Ok((values, shape)),
-            Some(index) => {
-                let value = values[index];
-                Err(LoadError::NotFinite { name: name.to_owned(), index, value })
-            }
-        }
+        matrix.map(Linear::new).map_err(|it| damaged(name, it))
     }
+}
+
+fn damaged(name: &str, NotFinite { index, value }: NotFinite) -> LoadError {
+    LoadError::NotFinite { name: name.to_owned(), index, value }
 }

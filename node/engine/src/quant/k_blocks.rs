@@ -63,18 +63,22 @@ pub(super) fn q6_k(block: &[u8; 210], values: &mut [f32; K_BLOCK]) {
 }
 
 /// Scale and minimum of each of the eight groups of Q4_K and Q5_K.
+fn groups(block: &[u8]) -> [(f32, f32); 8] {
+    let (d, dmin) = (half_at(block, 0), half_at(block, 2));
+    small_scales(&block[4..16])
+        .map(|[scale, minimum]| (d * f32::from(scale), dmin * f32::from(minimum)))
+}
+
+/// The small scale and minimum of each of the eight groups of Q4_K and Q5_K, from twelve bytes.
 ///
 /// The first four of each take the low six bits of their byte; of the last four, the low four bits
 /// are in the last four bytes and the high two bits above the first ones.
-fn groups(block: &[u8]) -> [(f32, f32); 8] {
-    let (d, dmin) = (half_at(block, 0), half_at(block, 2));
-    let packed = &block[4..16];
+pub(crate) fn small_scales(packed: &[u8]) -> [[u8; 2]; 8] {
     std::array::from_fn(|i| {
-        let (scale, min) = if i < 4 {
-            (packed[i] & 63, packed[i + 4] & 63)
+        if i < 4 {
+            [packed[i] & 63, packed[i + 4] & 63]
         } else {
-            (packed[i + 4] & 15 | packed[i - 4] >> 6 << 4, packed[i + 4] >> 4 | packed[i] >> 6 << 4)
-        };
-        (d * f32::from(scale), dmin * f32::from(min))
+            [packed[i + 4] & 15 | packed[i - 4] >> 6 << 4, packed[i + 4] >> 4 | packed[i] >> 6 << 4]
+        }
     })
 }

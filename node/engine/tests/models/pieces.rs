@@ -5,7 +5,9 @@ use std::path::Path;
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 use tempfile::TempDir;
-use thalweg_engine::{Item, LoadError, LoadOptions, ModelSource, Output, Shard, Want};
+use thalweg_engine::{
+    Item, KvType, LoadError, LoadOptions, ModelSource, Output, Precision, Shard, Want,
+};
 
 use crate::rig::{Part, activations, expect_rows, item, load, load_cut, logits, open};
 use crate::rig::{columns, range, table};
@@ -159,7 +161,7 @@ fn a_prompt_in_chunks_gives_the_bits_of_a_prompt_at_once() {
 #[test]
 fn items_may_run_different_layers_of_a_shard_in_one_step() {
     let (_folder, source) = small(LLAMA);
-    let mut whole = load(&source, range(0, 7), 1);
+    let mut whole = load(&source, range(0, 7), 1, Precision::F32);
     let mut pieces = load_cut(&source, &[2, 5]);
     let [all, front, middle] =
         [part(0, prompt(20, 1)), part(2, prompt(9, 2)), part(3, prompt(6, 3))];
@@ -179,7 +181,7 @@ fn items_may_run_different_layers_of_a_shard_in_one_step() {
         whole.step(&items).expect("the step runs").into_iter().map(expect_rows).collect();
 
     assert_eq!(found[0], activations(&mut pieces, std::slice::from_ref(&all)).remove(0));
-    let mut first = load(&source, range(0, 3), 1);
+    let mut first = load(&source, range(0, 3), 1, Precision::F32);
     assert_eq!(found[1], activations(std::slice::from_mut(&mut first), &[front]).remove(0));
     let blocks = table(&middle.columns, range(2, 5), range(2, 5));
     let alone = [item(&middle, &blocks, &entering, range(2, 5), Want::Rows)];
@@ -190,7 +192,7 @@ fn items_may_run_different_layers_of_a_shard_in_one_step() {
 fn a_copied_block_is_the_fork_s_own() {
     let (_folder, source) = small(GEMMA);
     let held = range(0, 7);
-    let mut shard = [load(&source, held, 1)];
+    let mut shard = [load(&source, held, 1, Precision::F32)];
     let prompt = prompt(20, 1);
     let ask = |columns: &[u32], tokens: &[u32], first_position| Part {
         columns: columns.to_vec(),
@@ -218,8 +220,8 @@ fn a_copied_block_is_the_fork_s_own() {
 #[test]
 fn threads_change_no_bit() {
     let (_folder, source) = small(GEMMA);
-    let one = logits(&mut [load(&source, range(0, 7), 1)], &parts());
-    assert_eq!(logits(&mut [load(&source, range(0, 7), 3)], &parts()), one);
+    let one = logits(&mut [load(&source, range(0, 7), 1, Precision::F32)], &parts());
+    assert_eq!(logits(&mut [load(&source, range(0, 7), 3, Precision::F32)], &parts()), one);
 }
 
 #[test]
@@ -235,8 +237,15 @@ fn a_weight_that_is_not_a_number_is_refused_by_name() {
     let folder = tempfile::tempdir().expect("a folder");
     write(folder.path(), LLAMA, "model.layers.2.mlp.up_proj.weight");
     let source = ModelSource::open(folder.path()).expect("the model can be read");
-    let options =
-        LoadOptions { embed: false, head: false, kv_blocks: 1, threads: 1, on_progress: &|_| {} };
+    let options = LoadOptions {
+        embed: false,
+        head: false,
+        kv_blocks: 1,
+        threads: 1,
+        precision: Precision::F32,
+        kv_type: KvType::F32,
+        on_progress: &|_| {},
+    };
     let good = Shard::load(&source, range(3, 5), options);
     assert_eq!(good.expect("other layers load").layers(), range(3, 5));
     let error = Shard::load(&source, range(1, 5), options).expect_err("a weight is NaN");
@@ -249,7 +258,7 @@ fn a_weight_that_is_not_a_number_is_refused_by_name() {
 #[test]
 fn damaged_activations_harm_only_their_own_request() {
     let (_folder, source) = small(LLAMA);
-    let mut last = load(&source, range(5, 7), 1);
+    let mut last = load(&source, range(5, 7), 1, Precision::F32);
     let (good, bad) = (part(0, prompt(4, 1)), part(1, prompt(4, 2)));
     let layers = range(5, 7);
     let [here, there] = [&good, &bad].map(|it| table(&it.columns, layers, layers));

@@ -1,7 +1,8 @@
 //! Runs a model over any cut into shards, and opens the models of the tests.
 
 use thalweg_engine::{
-    BLOCK_TOKENS, Input, Item, LoadOptions, ModelSource, Output, Shard, Want, pull,
+    BLOCK_TOKENS, Input, Item, KvType, LoadOptions, ModelSource, Output, Precision, Shard, Want,
+    pull,
 };
 use thalweg_wire::{LayerRange, Sampling};
 
@@ -22,23 +23,39 @@ pub fn range(first: u32, end: u32) -> LayerRange {
 }
 
 /// Loads layers, with the ends that belong to them.
-pub fn load(source: &ModelSource, layers: LayerRange, threads: usize) -> Shard {
+pub fn load(
+    source: &ModelSource,
+    layers: LayerRange,
+    threads: usize,
+    precision: Precision,
+) -> Shard {
+    let kv_type = match precision {
+        Precision::Stored => KvType::F16,
+        Precision::F32 => KvType::F32,
+    };
     let options = LoadOptions {
         embed: layers.first() == 0,
         head: layers.end() as usize == source.config().layers,
         kv_blocks: COLUMNS * layers.count(),
         threads,
+        precision,
+        kv_type,
         on_progress: &|_| {},
     };
     Shard::load(source, layers, options).expect("the shard loads")
 }
 
-/// Loads a whole model, cut before each layer of `cuts`.
+/// Loads a whole model as F32, cut before each layer of `cuts`.
 pub fn load_cut(source: &ModelSource, cuts: &[u32]) -> Vec<Shard> {
+    load_cut_as(Precision::F32, source, cuts)
+}
+
+/// Loads a whole model, cut before each layer of `cuts`.
+pub fn load_cut_as(precision: Precision, source: &ModelSource, cuts: &[u32]) -> Vec<Shard> {
     let end = u32::try_from(source.config().layers).expect("few layers");
     let ends: Vec<u32> = cuts.iter().copied().chain([end]).collect();
     let firsts = [0].into_iter().chain(cuts.iter().copied());
-    firsts.zip(ends).map(|(first, end)| load(source, range(first, end), 1)).collect()
+    firsts.zip(ends).map(|(first, end)| load(source, range(first, end), 1, precision)).collect()
 }
 
 /// Columns for up to `tokens` tokens, starting at number `first`.

@@ -9,7 +9,9 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
-use thalweg_engine::{BLOCK_TOKENS, Input, Item, LoadOptions, ModelSource, Shard, Want, sample};
+use thalweg_engine::{
+    BLOCK_TOKENS, Input, Item, KvType, LoadOptions, ModelSource, Precision, Shard, Want, sample,
+};
 use thalweg_wire::{CurvePoint, LayerRange, Profile, Sampling};
 
 use crate::cli::advice::Advice;
@@ -137,8 +139,15 @@ impl Bench {
             .map_err(|source| Advice::new("there is nothing to measure", source))?;
         let columns = (args.context + PREFILL_TOKENS[3]) / BLOCK_TOKENS as u32 + 1;
         let kv_blocks = columns * range.count() * DECODE_REQUESTS[5];
-        let options =
-            LoadOptions { embed: false, head: true, kv_blocks, threads: 1, on_progress: &|_| {} };
+        let options = LoadOptions {
+            embed: false,
+            head: true,
+            kv_blocks,
+            threads: 1,
+            precision: Precision::Stored,
+            kv_type: KvType::default(),
+            on_progress: &|_| {},
+        };
         let shard = Shard::load(&source, range, options)
             .map_err(|source| Advice::new("the layers cannot be loaded", source))?;
         source.release_pages();

@@ -26,7 +26,7 @@ use std::process::{self, Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use thalweg_engine::pull;
+use thalweg_engine::{KvType, Precision, pull};
 use thalweg_sim::compute::Overhead;
 use thalweg_sim::outcome::Outcome;
 
@@ -65,7 +65,7 @@ pub struct TwinArgs {
     hosts: u8,
 
     /// Memory for weights and KV per host, in MiB
-    #[arg(long, default_value_t = 320)]
+    #[arg(long, default_value_t = 80)]
     memory_mib: u64,
 
     /// Processor time of each host, in cores
@@ -241,6 +241,8 @@ fn spec(
         hosts,
         port: 0,
         context_tokens: CONTEXT_TOKENS,
+        weights: Precision::Stored,
+        kv: KvType::F16,
     })
 }
 

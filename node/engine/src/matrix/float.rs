@@ -1,0 +1,263 @@
+//! Panels of floats, and their product with rows of activations.
+//!
+//! ```text
+//!            output:  0 .. 31    32 .. 63   ...       panel = 32 outputs of all inputs, contiguous
+//! input 0            [ line  ]  [ line  ]             line  = 32 weights that meet the same input
+//! input 1            [ line  ]  [ line  ]
+//! ...                 panel 0    panel 1
+//! ```
+//!
+//! A product walks each panel once from memory, for tiles of up to eight rows whose sums stay in
+//! registers. Every output is one chain of multiply-adds over the inputs in order. Panels of 16-bit
+//! floats are widened one at a time, next to the processor: half the memory, the same bits.
+
+use super::{NotFinite, Precision, row_major};
+use crate::quant::Stored;
+use crate::simd::{Kernel, dispatch};
+use crate::source::StoredRows;
+use crate::tile::{TILE_ROWS, Tile};
+use crate::workers::Workers;
+
+/// Outputs that share a panel: two of the widest vectors.
+const PANEL: usize = 32;
+/// 2^112: what the exponents of f16 and f32 differ by.
+const F16_TO_F32: f32 = f32::from_bits((127 + 112) << 23);
+
+/// Weights of consecutive outputs for one input, on a cache line boundary.
+#[derive(Clone, Copy, Debug)]
+#[repr(align(64))]
+struct Line<T>([T; PANEL]);
+
+/// The lines of all panels, one panel after the other.
+#[derive(Debug)]
+enum Lines {
+    F32(Vec<Line<f32>>),
+    F16(Vec<Line<u16>>),
+    BF16(Vec<Line<u16>>),
+}
+
+/// A matrix of floats, `[outputs, inputs]`.
+#[derive(Debug)]
+pub(crate) struct Panels {
+    inputs: usize,
+    outputs: usize,
+    lines: Lines,
+}
+
+impl Panels {
+    /// Packs rows: 16-bit floats as they are, if wanted, and all else as F32.
+    pub(super) fn pack(rows: &StoredRows<'_>, precision: Precision) -> Result<Self, NotFinite> {
+        let StoredRows { stored, inputs, outputs, .. } = *rows;
+        for output in 0..outputs {
+            let values = rows.values(output);
+            if let Some(at) = values.iter().position(|it| !it.is_finite()) {
+                return Err(NotFinite { index: output * inputs + at, value: values[at] });
+            }
+        }
+        let halves = |output| {
+            let bytes = rows.row(output).as_chunks().0.iter();
+            bytes.map(|&it| u16::from_le_bytes(it))
+        };
+        let lines = match (precision, stored) {
+            (Precision::Stored, Stored::F16) => Lines::F16(lines(inputs, outputs, halves)),
+            (Precision::Stored, Stored::BF16) => Lines::BF16(lines(inputs, outputs, halves)),
+            _ => Lines::F32(lines(inputs, outputs, |output| rows.values(output).into_iter())),
+        };
+        Ok(Self { inputs, outputs, lines })
+    }
+
+    /// Values of one row that comes out.
+    pub(super) fn outputs(&self) -> usize {
+        self.outputs
+    }
+
+    /// The weights of one output.
+    pub(super) fn row(&self, output: usize) -> Vec<f32> {
+        assert!(output < self.outputs, "output {output} of {}", self.outputs);
+        let mut wide = Vec::new();
+        let panel = self.lines.panel(output / PANEL, self.inputs, &mut wide);
+        panel.iter().map(|line| line.0[output % PANEL]).collect()
+    }
+
+    /// Multiplies each row of `x`; returns one row of outputs per row.
+    pub(super) fn multiply(&self, x: &[f32], workers: &Workers) -> Vec<f32> {
+        assert!(x.len().is_multiple_of(self.inputs), "activations are whole rows");
+        let inputs = self.inputs;
+        let rows = x.len() / inputs;
+        let mut panels = vec![0.0; self.outputs.div_ceil(PANEL) * PANEL * rows];
+        if rows == 0 {
+            return panels;
+        }
+        let tiles = x.chunks(TILE_ROWS * inputs);
+        let tile = |x: &[f32]| Tile::new(x.len() / inputs, |row| &x[row * inputs..][..inputs]);
+        let tiles: Vec<Tile> = tiles.map(tile).collect();
+        let multiply_adds = panels.len() * inputs;
+        workers.split(&mut panels, PANEL * rows, multiply_adds, |first, out| {
+            dispatch(Product { inputs, lines: &self.lines, first, tiles: &tiles, rows, out });
+        });
+        row_major::<PANEL>(panels, rows, self.outputs)
+    }
+}
+
+/// Regroups rows of values into lines.
+fn lines<T: Copy + Default, I: Iterator<Item = T>>(
+    inputs: usize,
+    outputs: usize,
+    row: impl Fn(usize) -> I,
+) -> Vec<Line<T>> {
+    let mut lines = vec![Line([T::default(); PANEL]); outputs.div_ceil(PANEL) * inputs];
+    for output in 0..outputs {
+        let panel = &mut lines[output / PANEL * inputs..][..inputs];
+        panel.iter_mut().zip(row(output)).for_each(|(line, it)| line.0[output % PANEL] = it);
+    }
+    lines
+}
+
+impl Lines {
+    /// The lines of one panel, widened into `wide` if they are not F32.
+    #[inline(always)]
+    fn panel<'a>(
+        &'a self,
+        panel: usize,
+        inputs: usize,
+        wide: &'a mut Vec<Line<f32>>,
+    ) -> &'a [Line<f32>] {
+        match self {
+            Self::F32(lines) => return &lines[panel * inputs..][..inputs],
+            Self::F16(lines) => widen(&lines[panel * inputs..][..inputs], wide, from_f16),
+            Self::BF16(lines) => widen(&lines[panel * inputs..][..inputs], wide, from_bf16),
+        }
+        wide
+    }
+}
+
+#[inline(always)]
+fn widen(lines: &[Line<u16>], wide: &mut Vec<Line<f32>>, value: impl Fn(u16) -> f32) {
+    wide.resize(lines.len(), Line([0.0; PANEL]));
+    for (wide, line) in wide.iter_mut().zip(lines) {
+        for (wide, &bits) in wide.0.iter_mut().zip(&line.0) {
+            *wide = value(bits);
+        }
+    }
+}
+
+/// The value of a finite f16. Without branches, so that it compiles to vector instructions.
+#[inline(always)]
+fn from_f16(bits: u16) -> f32 {
+    let magnitude = f32::from_bits(u32::from(bits & 0x7FFF) << 13) * F16_TO_F32;
+    f32::from_bits(magnitude.to_bits() | u32::from(bits & 0x8000) << 16)
+}
+
+/// The value of a bf16.
+#[inline(always)]
+fn from_bf16(bits: u16) -> f32 {
+    f32::from_bits(u32::from(bits) << 16)
+}
+
+/// The product of some panels with all tiles.
+struct Product<'a> {
+    inputs: usize,
+    lines: &'a Lines,
+    /// Number of the first panel.
+    first: usize,
+    tiles: &'a [Tile],
+    rows: usize,
+    out: &'a mut [f32],
+}
+
+impl Kernel for Product<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<const FMA: bool, const WIDE: bool>(self) {
+        let mut wide = Vec::new();
+        for (index, out) in self.out.chunks_exact_mut(self.rows * PANEL).enumerate() {
+            let panel = self.lines.panel(self.first + index, self.inputs, &mut wide);
+            let rows = out.as_chunks_mut::<PANEL>().0.chunks_mut(TILE_ROWS);
+            for (out, tile) in rows.zip(self.tiles) {
+                tile.multiply::<PANEL, FMA, WIDE>(panel.iter().map(|line| &line.0), out);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::matrix::Matrix;
+
+    fn values(count: usize, seed: u64) -> Vec<f32> {
+        let mut random = fastrand::Rng::with_seed(seed);
+        (0..count).map(|_| random.f32() * 2.0 - 1.0).collect()
+    }
+
+    fn naive(weights: &[f32], x: &[f32], inputs: usize) -> Vec<f32> {
+        let dot = |x: &[f32], w: &[f32]| {
+            x.iter().zip(w).map(|(&x, &w)| f64::from(x) * f64::from(w)).sum::<f64>() as f32
+        };
+        let rows = x.chunks(inputs);
+        rows.flat_map(|x| weights.chunks(inputs).map(move |w| dot(x, w))).collect()
+    }
+
+    #[test]
+    fn product_matches_the_definition_for_odd_sizes() {
+        let workers = Workers::new(2).expect("threads start");
+        for (inputs, outputs) in [(1, 1), (5, 31), (64, 33), (100, 96)] {
+            let weights = values(inputs * outputs, 1);
+            let matrix = Matrix::of_f32(&weights, inputs);
+            for rows in [0, 1, 2, 3, 5, 8, 9, 12, 17] {
+                let x = values(rows * inputs, 2);
+                let found = matrix.multiply(&x, &workers);
+                let expected = naive(&weights, &x, inputs);
+                assert_eq!(found.len(), expected.len());
+                for (found, expected) in found.iter().zip(expected) {
+                    assert!((found - expected).abs() < 1e-4, "{found} against {expected}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn rows_alone_give_the_bits_of_rows_together() {
+        let (one, two) = (Workers::new(1).expect("no thread"), Workers::new(2).expect("threads"));
+        let matrix = Matrix::of_f32(&values(300 * 70, 3), 300);
+        let x = values(300 * 13, 4);
+        let together = matrix.multiply(&x, &two);
+        let alone: Vec<f32> = x.chunks(300).flat_map(|it| matrix.multiply(it, &one)).collect();
+        assert_eq!(together, alone);
+    }
+
+    #[test]
+    fn rows_come_back_as_they_went_in() {
+        let weights = values(7 * 40, 5);
+        let matrix = Matrix::of_f32(&weights, 7);
+        assert!(matrix.row(39) == weights[39 * 7..]);
+    }
+
+    #[test]
+    fn halves_give_the_bits_of_the_floats_they_stand_for() {
+        let workers = Workers::new(2).expect("threads start");
+        let mut random = fastrand::Rng::with_seed(6);
+        let (inputs, outputs, rows) = (70, 45, 9);
+        let x = values(rows * inputs, 7);
+        for stored in [Stored::F16, Stored::BF16] {
+            // Without the highest bit of the exponent no value is infinite.
+            let bits = |_| (random.u16(..) & 0xBFFF).to_le_bytes();
+            let bytes: Vec<u8> = (0..inputs * outputs).flat_map(bits).collect();
+            let stored_rows = StoredRows::new(stored, inputs, &bytes);
+            let narrow = Panels::pack(&stored_rows, Precision::Stored).expect("finite");
+            let wide = Panels::pack(&stored_rows, Precision::F32).expect("finite");
+            assert!(!matches!(narrow.lines, Lines::F32(_)) && matches!(wide.lines, Lines::F32(_)));
+            assert_eq!(narrow.multiply(&x, &workers), wide.multiply(&x, &workers), "{stored}");
+            let row = stored_rows.values(44);
+            assert_eq!((narrow.row(44), wide.row(44)), (row.clone(), row));
+        }
+    }
+
+    #[test]
+    fn every_finite_half_has_its_value() {
+        for bits in (0..=u16::MAX).filter(|it| it & 0x7C00 != 0x7C00) {
+            assert_eq!(from_f16(bits).to_bits(), half::f16::from_bits(bits).to_f32().to_bits());
+        }
+    }
+}

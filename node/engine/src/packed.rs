@@ -1,0 +1,188 @@
+//! Quantised weights that stay quantised: panels of codes, and products with 8-bit activations.
+//!
+//! A decode step reads every weight once, so its time is the size of the weights. Codes are packed
+//! again at load so that a product reads them as one stream ([`layout`]), and the activations are
+//! rounded to 8 bits per block of 32, so that 32 products take one instruction ([`product`]).
+
+mod activations;
+mod layout;
+mod product;
+mod unit;
+#[cfg(target_arch = "x86_64")]
+mod x86;
+
+use activations::{Activations, TILE_ROWS};
+use layout::{Format, Layout, PANEL};
+use product::Product;
+
+use crate::matrix::row_major;
+use crate::quant::Stored;
+use crate::workers::Workers;
+
+/// Rows per thread from which each thread takes rows of its own and all panels; with fewer rows,
+/// each takes all rows and panels of its own.
+const ROWS_OF_ITS_OWN: usize = 64;
+/// Panels begin at multiples of this many bytes: the size of a cache line.
+const ALIGN: usize = 64;
+
+/// A matrix of quantised weights, `[outputs, inputs]`.
+#[derive(Debug)]
+pub(crate) struct Panels {
+    stored: Stored,
+    layout: Layout,
+    inputs: usize,
+    outputs: usize,
+    bytes: Vec<u8>,
+    /// Where in `bytes` the first panel begins.
+    start: usize,
+}
+
+/// How weights of a type are packed, if they are quantised.
+fn layout_of(stored: Stored) -> Option<Layout> {
+    Some(match stored {
+        Stored::Q4_0 => layout::Q4_0::LAYOUT,
+        Stored::Q4_1 => layout::Q4_1::LAYOUT,
+        Stored::Q5_0 => layout::Q5_0::LAYOUT,
+        Stored::Q5_1 => layout::Q5_1::LAYOUT,
+        Stored::Q8_0 => layout::Q8_0::LAYOUT,
+        Stored::Q4K => layout::Q4K::LAYOUT,
+        Stored::Q5K => layout::Q5K::LAYOUT,
+        Stored::Q6K => layout::Q6K::LAYOUT,
+        Stored::F32 | Stored::F16 | Stored::BF16 => return None,
+    })
+}
+
+/// A scale that is no finite number, in the row of an output.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct BadScale {
+    /// Number of the output.
+    pub(crate) output: usize,
+}
+
+impl Panels {
+    /// Whether weights of a type can be packed in rows of `inputs`.
+    pub(crate) fn takes(stored: Stored, inputs: usize) -> bool {
+        let layout = layout_of(stored);
+        layout.is_some_and(|it| inputs > 0 && inputs.is_multiple_of(it.unit_inputs()))
+    }
+
+    /// Bytes that a packed matrix takes, if weights of this type [can be packed](Self::takes).
+    pub(crate) fn size(stored: Stored, inputs: usize, outputs: usize) -> Option<usize> {
+        let layout = layout_of(stored).filter(|_| Self::takes(stored, inputs))?;
+        Some(outputs.div_ceil(PANEL) * (inputs / layout.unit_inputs()) * layout.unit_bytes())
+    }
+
+    /// Packs `outputs` rows of blocks as a file stores them; `row` returns that of an output.
+    ///
+    /// # Panics
+    ///
+    /// If weights of this type [cannot be packed](Self::takes), or a row has a wrong length.
+    pub(crate) fn pack<'a>(
+        stored: Stored,
+        inputs: usize,
+        outputs: usize,
+        row: impl Fn(usize) -> &'a [u8],
+    ) -> Result<Self, BadScale> {
+        let layout = layout_of(stored).expect("caller asked whether the type can be packed");
+        let units = inputs / layout.unit_inputs();
+        let panel_bytes = units * layout.unit_bytes();
+        let mut bytes = vec![0; outputs.div_ceil(PANEL) * panel_bytes + ALIGN];
+        let start = bytes.as_ptr().align_offset(ALIGN).min(ALIGN);
+        for (index, panel) in bytes[start..].chunks_exact_mut(panel_bytes).enumerate() {
+            for lane in 0..PANEL.min(outputs.saturating_sub(index * PANEL)) {
+                let output = index * PANEL + lane;
+                let row = row(output);
+                let stored_units = row.chunks_exact(row.len() / units);
+                for (packed, bytes) in panel.chunks_exact_mut(layout.unit_bytes()).zip(stored_units)
+                {
+                    let unit = unit::read(stored, bytes);
+                    if !unit.is_finite() {
+                        return Err(BadScale { output });
+                    }
+                    layout.write(&unit, lane, packed);
+                }
+            }
+        }
+        Ok(Self { stored, layout, inputs, outputs, bytes, start })
+    }
+
+    /// Values of one row that comes out.
+    pub(crate) fn outputs(&self) -> usize {
+        self.outputs
+    }
+
+    /// The weights of one output.
+    pub(crate) fn row(&self, output: usize) -> Vec<f32> {
+        assert!(output < self.outputs, "output {output} of {}", self.outputs);
+        let panel = &self.panels_from(output / PANEL)[..self.panel_bytes()];
+        let units = panel.chunks_exact(self.layout.unit_bytes());
+        let values = |packed| {
+            let unit = self.layout.read(packed, output % PANEL);
+            self.layout.values(&unit).collect::<Vec<_>>()
+        };
+        units.flat_map(values).collect()
+    }
+
+    /// Multiplies each row of `x`; returns one row of outputs per row.
+    pub(crate) fn multiply(&self, x: &[f32], workers: &Workers) -> Vec<f32> {
+        let activations = Activations::new(x, self.inputs);
+        let (rows, outputs) = (activations.rows, self.outputs);
+        let multiply_adds = rows * outputs * self.inputs;
+        if rows >= ROWS_OF_ITS_OWN * workers.threads() {
+            let mut out = vec![0.0; rows * outputs];
+            let tile = TILE_ROWS * outputs;
+            workers.split(&mut out, tile, multiply_adds, |first, out| {
+                self.run(Product {
+                    panels: self.panels_from(0),
+                    outputs,
+                    activations: &activations,
+                    first_row: first * TILE_ROWS,
+                    rows: out.len() / outputs,
+                    row_step: outputs,
+                    panel_step: PANEL,
+                    out,
+                });
+            });
+            return out;
+        }
+        let mut panels = vec![0.0; outputs.div_ceil(PANEL) * PANEL * rows];
+        if rows > 0 {
+            workers.split(&mut panels, PANEL * rows, multiply_adds, |first, out| {
+                self.run(Product {
+                    panels: self.panels_from(first),
+                    outputs: out.len() / rows,
+                    activations: &activations,
+                    first_row: 0,
+                    rows,
+                    row_step: PANEL,
+                    panel_step: PANEL * rows,
+                    out,
+                });
+            });
+        }
+        row_major::<PANEL>(panels, rows, outputs)
+    }
+
+    fn panel_bytes(&self) -> usize {
+        self.inputs / self.layout.unit_inputs() * self.layout.unit_bytes()
+    }
+
+    /// The packed bytes of this panel and all that follow.
+    fn panels_from(&self, panel: usize) -> &[u8] {
+        &self.bytes[self.start..][panel * self.panel_bytes()..]
+    }
+
+    fn run(&self, product: Product<'_>) {
+        match self.stored {
+            Stored::Q4_0 => product.run::<layout::Q4_0>(),
+            Stored::Q4_1 => product.run::<layout::Q4_1>(),
+            Stored::Q5_0 => product.run::<layout::Q5_0>(),
+            Stored::Q5_1 => product.run::<layout::Q5_1>(),
+            Stored::Q8_0 => product.run::<layout::Q8_0>(),
+            Stored::Q4K => product.run::<layout::Q4K>(),
+            Stored::Q5K => product.run::<layout::Q5K>(),
+            Stored::Q6K => product.run::<layout::Q6K>(),
+            Stored::F32 | Stored::F16 | Stored::BF16 => unreachable!("floats are not packed here"),
+        }
+    }
+}
