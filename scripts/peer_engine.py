@@ -115,7 +115,8 @@ def main():
     parser.add_argument("--same", action="store_true", help="thalweg runs the peer's file too")
     args = parser.parse_args()
 
-    llama_cpp.llama_log_set(llama_cpp.llama_log_callback(lambda *_: None), None)
+    silent = llama_cpp.llama_log_callback(lambda level, text, data: None)
+    llama_cpp.llama_log_set(silent, None)
     llama_cpp.llama_backend_init()
     path = requantise(args.model, args.peer_type, args.threads) if args.peer_type else args.model
     ours = path if args.same else args.model

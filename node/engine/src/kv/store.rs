@@ -201,16 +201,10 @@ impl Store {
     pub(super) fn keys<'a>(&'a self, head: usize, room: &'a mut Vec<Line>) -> &'a [Line] {
         match self {
             Self::F32 { keys, .. } => keys.of(head),
-            Self::F16 { keys, .. } => {
-                expand(keys.of(head).iter().map(|it| it.map(from_half)), room)
-            }
+            Self::F16 { keys, .. } => widen(keys.of(head), room, |_, _, it| from_half(it)),
             Self::Int8 { keys, key_scales, .. } => {
                 let scales = &key_scales.of(head)[0];
-                let lines = keys.of(head).iter();
-                expand(
-                    lines.map(|line| std::array::from_fn(|it| f32::from(line[it]) * scales[it])),
-                    room,
-                )
+                widen(keys.of(head), room, |_, token, it| f32::from(it) * scales[token])
             }
         }
     }
@@ -220,22 +214,31 @@ impl Store {
     pub(super) fn values<'a>(&'a self, head: usize, room: &'a mut Vec<Line>) -> &'a [Line] {
         match self {
             Self::F32 { values, .. } => values.of(head),
-            Self::F16 { values, .. } => {
-                expand(values.of(head).iter().map(|it| it.map(from_half)), room)
-            }
+            Self::F16 { values, .. } => widen(values.of(head), room, |_, _, it| from_half(it)),
             Self::Int8 { values, value_scales, .. } => {
-                let scales = value_scales.of(head)[0].iter().cycle();
-                let lines = values.of(head).iter().zip(scales);
-                expand(lines.map(|(line, scale)| line.map(|it| f32::from(it) * scale)), room)
+                let scales = &value_scales.of(head)[0];
+                widen(values.of(head), room, |line, _, it| {
+                    f32::from(it) * scales[line % BLOCK_TOKENS]
+                })
             }
         }
     }
 }
 
+/// Turns lines into F32: `value` gets number of the line, lane and what is kept there.
 #[inline(always)]
-fn expand(lines: impl Iterator<Item = Line>, room: &mut Vec<Line>) -> &[Line] {
-    room.clear();
-    room.extend(lines);
+fn widen<'a, T: Copy>(
+    lines: &[[T; LANES]],
+    room: &'a mut Vec<Line>,
+    value: impl Fn(usize, usize, T) -> f32,
+) -> &'a [Line] {
+    room.resize(lines.len(), [0.0; LANES]);
+    // Not by `map`, which is compiled for the oldest processor.
+    for (index, (room, line)) in room.iter_mut().zip(lines).enumerate() {
+        for (lane, (room, &it)) in room.iter_mut().zip(line).enumerate() {
+            *room = value(index, lane, it);
+        }
+    }
     room
 }
 

@@ -1,5 +1,6 @@
 //! The engine against a reference, and against itself cut into pieces.
 
 mod golden;
+mod perplexity;
 mod pieces;
 mod rig;
