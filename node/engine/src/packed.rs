@@ -180,3 +180,6 @@ impl Panels {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
