@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
-use thalweg_engine::Precision;
+use thalweg_engine::{KvType, Precision};
 
 use crate::cli::advice::Advice;
 
@@ -37,6 +37,10 @@ pub struct HostConfig {
     /// in products with quantised ones; or `f32`, exact, slower and larger.
     #[serde(default)]
     pub weights: Precision,
+    /// How to keep keys and values: `f32`, `f16`, or `int8` with a scale for each token and head. The
+    /// same on every host.
+    #[serde(default)]
+    pub kv: KvType,
     /// Longest context served, in tokens.
     #[serde(default = "default_context")]
     pub max_model_len: u32,

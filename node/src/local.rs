@@ -12,7 +12,7 @@ use std::thread;
 use std::time::{Duration, SystemTime};
 
 use thalweg_certs::{Authority, UnixSeconds};
-use thalweg_engine::Precision;
+use thalweg_engine::{KvType, Precision};
 
 use crate::cli::advice::Advice;
 
@@ -40,6 +40,8 @@ pub struct LocalSpec {
     pub context_tokens: u32,
     /// How to keep weights.
     pub weights: Precision,
+    /// How to keep keys and values.
+    pub kv: KvType,
 }
 
 /// One host of a local cluster.
@@ -193,7 +195,7 @@ impl LocalCluster {
         let port = if index == 0 { spec.port } else { 0 };
         format!(
             "name = {:?}\ncredentials = {:?}\ndata = {:?}\nbind = \"127.0.0.1:0\"\nmodel = {:?}\n\
-             memory_mib = {}\nthreads = {}\nweights = \"{}\"\nmax_model_len = {}\n\n[api]\nbind = \"127.0.0.1:{port}\"\n\n\
+             memory_mib = {}\nthreads = {}\nweights = \"{}\"\nkv = \"{}\"\nmax_model_len = {}\n\n[api]\nbind = \"127.0.0.1:{port}\"\n\n\
              [cluster]\nvoters = {voters:?}\nseeds = {seeds:?}\nhosts_expected = {}\nround_trip_ms = 1\n",
             host.name,
             spec.folder.join("certs"),
@@ -202,6 +204,7 @@ impl LocalCluster {
             host.memory_mib,
             host.threads,
             spec.weights,
+            spec.kv,
             spec.context_tokens,
             spec.hosts.len(),
         )

@@ -197,8 +197,6 @@ impl Report {
         proof: Proof,
         remarks: Remarks,
     ) -> Self {
-        let entered = flow.hops.iter().filter(|it| matches!(it.to, End::Host(_)));
-        let passed: f64 = entered.map(|it| it.tokens_per_second).sum();
         // Where the bound is reached, the two sums differ in their last bits.
         let network = remarks.network_proof.as_ref().map_or(f64::INFINITY, |it| it.value);
         let bound = proof.value.min(network).max(flow.value);
@@ -216,7 +214,7 @@ impl Report {
             seed: remarks.seed,
             bottleneck: bottleneck(instance, placement, flow).to_string(),
             limits: flow.limits.iter().map(|it| limiting(instance, it.0)).collect(),
-            depth: if flow.value > 0.0 { passed / flow.value } else { 0.0 },
+            depth: flow.depth(),
             worst_loss: remarks.worst_loss,
             placement: held(instance, placement),
             weights: flow.hops.iter().map(|it| weight(instance, it)).collect(),

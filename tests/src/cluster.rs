@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use thalweg::http::{ClusterStatus, Phase};
 use thalweg::local::{LocalCluster, LocalHost, LocalSpec};
-use thalweg_engine::{Precision, pull};
+use thalweg_engine::{KvType, Precision, pull};
 
 use crate::client::Client;
 
@@ -55,6 +55,7 @@ impl Cluster {
             context_tokens: CONTEXT_TOKENS,
             // Their tokens are compared with those of another implementation in F32.
             weights: Precision::F32,
+            kv: KvType::F32,
         };
         let hosts = LocalCluster::start(spec).unwrap_or_else(|error| panic!("{error}"));
         Self { hosts, killed: Vec::new(), folder, _turn: turn }

@@ -6,7 +6,7 @@ use std::thread;
 
 use serde_json::{Value, json};
 use thalweg::http::{ClusterStatus, PlacedStatus};
-use thalweg_engine::ModelSource;
+use thalweg_engine::{KvType, ModelSource, Precision};
 use thalweg_tests::cluster::{CONTEXT_TOKENS, Cluster, equal, model};
 use thalweg_tests::{golden, official};
 
@@ -94,7 +94,7 @@ fn resident_memory_is_weights_and_used_kv() {
 /// Weights of a host's part, and the KV of one request of `tokens` in it.
 fn share_bytes(placed: &PlacedStatus, tokens: u64) -> u64 {
     let source = ModelSource::open(&model()).unwrap_or_else(|error| panic!("{error}"));
-    let shape = source.shape(CONTEXT_TOKENS);
+    let shape = source.shape(CONTEXT_TOKENS, Precision::F32, KvType::F32);
     let layers = &shape.layer_bytes[placed.first as usize..placed.end as usize];
     let mut bytes: u64 = layers.iter().map(|it| it.0).sum();
     bytes += layers.len() as u64 * tokens.next_multiple_of(16) * shape.kv_bytes_per_token_layer.0;

@@ -136,21 +136,22 @@ impl Kernel for Attention<'_> {
 
     #[inline(always)]
     fn run<const FMA: bool, const WIDE: bool>(self) {
-        let mut scores = Scores::default();
+        let (mut scores, mut room) = (Scores::default(), Vec::new());
         for (task, out) in self.tasks.iter().zip(self.out.chunks_exact_mut(self.task_lines)) {
             let seen = |pair| task.seen(pair, self.view, self.cache);
             scores.reset(seen(0).start, seen(task.pairs - 1).end, task.pairs);
             let query = |pair| &self.queries[task.query(pair, self.view, self.cache)];
             let queries = Tile::new(task.pairs, query);
             for (block, out) in scores.blocks(task.span.table) {
-                let keys = self.cache.keys(block, task.kv_head);
+                let keys = self.cache.keys(block, task.kv_head, &mut room);
                 queries.multiply::<LANES, FMA, WIDE>(keys.iter(), out);
             }
             for pair in 0..task.pairs {
                 scores.weigh::<FMA>(pair, seen(pair), self.view.scale);
             }
             for (block, weights) in scores.weights(task.span.table) {
-                let values = self.cache.values(block, task.kv_head).chunks_exact(BLOCK_TOKENS);
+                let values = self.cache.values(block, task.kv_head, &mut room);
+                let values = values.chunks_exact(BLOCK_TOKENS);
                 for (out, values) in out.chunks_exact_mut(TILE_ROWS).zip(values) {
                     weights.multiply::<LANES, FMA, WIDE>(values.iter(), &mut out[..task.pairs]);
                 }
@@ -267,7 +268,7 @@ mod tests {
     use thalweg_wire::LayerRange;
 
     use super::*;
-    use crate::kv::Table;
+    use crate::kv::{KvType, Table};
 
     const KV_HEADS: usize = 2;
     const SIZE: usize = 24;
@@ -288,7 +289,7 @@ mod tests {
         let width = KV_HEADS * SIZE;
         let rows = |seed| values(60 * width, seed).chunks(width).map(<[f32]>::to_vec).collect();
         let (keys, values): (Vec<Vec<f32>>, Vec<Vec<f32>>) = (rows(1), rows(2));
-        let mut cache = Cache::new(8, KV_HEADS, SIZE);
+        let mut cache = Cache::new(KvType::F32, 8, KV_HEADS, SIZE);
         for position in 0..8 * BLOCK_TOKENS {
             let nan = vec![f32::NAN; width];
             cache.write(table(&[0, 1, 2, 3, 4, 5, 6, 7]), position, &nan, &nan);

@@ -9,7 +9,17 @@
 //! shard share one pool of blocks, so that a request takes blocks only for the layers it runs. All
 //! memory is set aside at once and zeroed lazily by the operating system: a block costs memory from
 //! its first use on.
+//!
+//! Values are kept as [`KvType`] says, and attended to in F32. A token is written once and read in the
+//! same bits by everybody, so that batches and cuts change nothing whatever the type.
 
+mod export;
+mod store;
+
+pub use export::KvBlocksError;
+pub use store::{KvType, UnknownKvType};
+
+use store::Store;
 use thalweg_wire::LayerRange;
 
 /// Tokens of one block.
@@ -18,13 +28,15 @@ pub const BLOCK_TOKENS: usize = 16;
 /// Values side by side: the tokens of a block, or as many dimensions of a head.
 pub(crate) const LANES: usize = BLOCK_TOKENS;
 
+/// Values side by side, as attention reads them.
+pub(crate) type Line = [f32; LANES];
+
 /// Keys and values of a shard's layers.
 #[derive(Debug)]
 pub(crate) struct Cache {
     kv_heads: usize,
     head_size: usize,
-    keys: Vec<[f32; LANES]>,
-    values: Vec<[f32; LANES]>,
+    store: Store,
 }
 
 /// The blocks of a request: one for each of its layers, then those of the next 16 tokens.
@@ -64,10 +76,10 @@ impl<'a> LayerTable<'a> {
 
 impl Cache {
     /// Sets aside `blocks` blocks of tokens with `kv_heads` keys and values of `head_size` each.
-    pub(crate) fn new(blocks: usize, kv_heads: usize, head_size: usize) -> Self {
-        let keys = vec![[0.0; LANES]; blocks * kv_heads * head_size];
-        let lines = blocks * kv_heads * head_size.div_ceil(LANES) * BLOCK_TOKENS;
-        Self { kv_heads, head_size, keys, values: vec![[0.0; LANES]; lines] }
+    pub(crate) fn new(kind: KvType, blocks: usize, kv_heads: usize, head_size: usize) -> Self {
+        let heads = blocks * kv_heads;
+        let value_lines = head_size.div_ceil(LANES) * BLOCK_TOKENS;
+        Self { kv_heads, head_size, store: Store::new(kind, heads, (head_size, value_lines)) }
     }
 
     /// Stores key and value of the token at `position`, all heads side by side; overwrites what the
@@ -80,42 +92,38 @@ impl Cache {
         value: &[f32],
     ) {
         let (block, token) = (table.at(position / BLOCK_TOKENS), position % BLOCK_TOKENS);
-        let keys = &mut self.keys[block * self.kv_heads * self.head_size..];
-        for (line, &key) in keys.iter_mut().zip(key) {
-            line[token] = key;
-        }
-        let head_lines = self.head_lines();
-        let values = self.values[block * self.kv_heads * head_lines..].chunks_exact_mut(head_lines);
-        for (head, value) in values.zip(value.chunks_exact(self.head_size)) {
-            for (part, value) in head.chunks_exact_mut(BLOCK_TOKENS).zip(value.chunks(LANES)) {
-                part[token][..value.len()].copy_from_slice(value);
-            }
+        let heads = key.chunks_exact(self.head_size).zip(value.chunks_exact(self.head_size));
+        for (head, (key, value)) in heads.enumerate() {
+            self.store.write(block * self.kv_heads + head, token, key, value);
         }
     }
 
     /// Overwrites block `to` with what block `from` holds.
     pub(crate) fn copy(&mut self, from: u32, to: u32) {
-        let copy = |lines: &mut Vec<[f32; LANES]>, per_block: usize| {
-            let from = from as usize * per_block;
-            lines.copy_within(from..from + per_block, to as usize * per_block);
-        };
-        copy(&mut self.keys, self.kv_heads * self.head_size);
-        let per_block = self.kv_heads * self.head_lines();
-        copy(&mut self.values, per_block);
+        self.store.copy(from as usize, to as usize, self.kv_heads);
     }
 
-    /// Keys of one head in a block: for each dimension the values of all tokens.
+    /// Keys of one head in a block: for each dimension the values of all tokens. `room` is for those
+    /// that are not kept in F32.
     #[inline(always)]
-    pub(crate) fn keys(&self, block: u32, head: usize) -> &[[f32; LANES]] {
-        let index = block as usize * self.kv_heads + head;
-        &self.keys[index * self.head_size..][..self.head_size]
+    pub(crate) fn keys<'a>(
+        &'a self,
+        block: u32,
+        head: usize,
+        room: &'a mut Vec<Line>,
+    ) -> &'a [Line] {
+        self.store.keys(block as usize * self.kv_heads + head, room)
     }
 
     /// Values of one head in a block: for each run of dimensions those of all tokens in turn.
     #[inline(always)]
-    pub(crate) fn values(&self, block: u32, head: usize) -> &[[f32; LANES]] {
-        let index = block as usize * self.kv_heads + head;
-        &self.values[index * self.head_lines()..][..self.head_lines()]
+    pub(crate) fn values<'a>(
+        &'a self,
+        block: u32,
+        head: usize,
+        room: &'a mut Vec<Line>,
+    ) -> &'a [Line] {
+        self.store.values(block as usize * self.kv_heads + head, room)
     }
 
     /// Key and value heads.
@@ -127,10 +135,6 @@ impl Cache {
     pub(crate) fn head_size(&self) -> usize {
         self.head_size
     }
-
-    fn head_lines(&self) -> usize {
-        self.head_size.div_ceil(LANES) * BLOCK_TOKENS
-    }
 }
 
 #[cfg(test)]
@@ -139,21 +143,43 @@ mod tests {
 
     #[test]
     fn a_token_is_found_in_its_block() {
-        let mut cache = Cache::new(4, 2, 20);
+        // Small whole numbers, which all types keep to within a part of 127.
         let row: Vec<f32> = (0..40u8).map(f32::from).collect();
         let negated: Vec<f32> = row.iter().map(|it| -it).collect();
         let layers = LayerRange::new(5, 7).expect("not empty");
         let table = Table { blocks: &[0, 3, 2, 1], layers };
-        cache.write(table.layer(6), 17, &row, &negated);
         assert_eq!(table.layer(5).from(1).collect::<Vec<_>>(), [2]);
-        for dimension in 0..20 {
-            assert_eq!(cache.keys(1, 1)[dimension][1], row[20 + dimension]);
-            let line = dimension / LANES * BLOCK_TOKENS + 1;
-            assert_eq!(cache.values(1, 1)[line][dimension % LANES], negated[20 + dimension]);
+        for (kind, error) in [(KvType::F32, 0.0), (KvType::F16, 0.0), (KvType::Int8, 0.16)] {
+            let mut cache = Cache::new(kind, 4, 2, 20);
+            cache.write(table.layer(6), 17, &row, &negated);
+            let keys = |cache: &Cache, block, head| cache.keys(block, head, &mut vec![]).to_vec();
+            let values =
+                |cache: &Cache, block, head| cache.values(block, head, &mut vec![]).to_vec();
+            for dimension in 0..20 {
+                let key = keys(&cache, 1, 1)[dimension][1];
+                assert!((key - row[20 + dimension]).abs() <= error, "{kind:?} {key}");
+                let line = dimension / LANES * BLOCK_TOKENS + 1;
+                let value = values(&cache, 1, 1)[line][dimension % LANES];
+                assert!((value - negated[20 + dimension]).abs() <= error, "{kind:?} {value}");
+            }
+            assert!(keys(&cache, 3, 1).iter().flatten().all(|&it| it == 0.0));
+            cache.copy(1, 3);
+            assert_eq!(keys(&cache, 3, 1), keys(&cache, 1, 1));
+            assert_eq!(values(&cache, 3, 1), values(&cache, 1, 1));
+            assert!(keys(&cache, 2, 0).iter().flatten().all(|&it| it == 0.0));
         }
-        assert!(cache.keys(3, 1).iter().flatten().all(|&it| it == 0.0));
-        cache.copy(1, 3);
-        assert_eq!((cache.keys(3, 1), cache.values(3, 1)), (cache.keys(1, 1), cache.values(1, 1)));
-        assert!(cache.keys(2, 0).iter().flatten().all(|&it| it == 0.0));
+    }
+
+    #[test]
+    fn what_is_no_number_is_still_none_when_it_is_read() {
+        let table = Table { blocks: &[0], layers: LayerRange::new(0, 1).expect("not empty") };
+        for kind in [KvType::F32, KvType::F16, KvType::Int8] {
+            for wrong in [f32::NAN, f32::INFINITY] {
+                let mut cache = Cache::new(kind, 1, 1, 4);
+                cache.write(table.layer(0), 2, &[1.0, wrong, 2.0, 3.0], &[0.0, 1.0, wrong, 2.0]);
+                assert!(!cache.keys(0, 0, &mut vec![])[1][2].is_finite(), "{kind:?}");
+                assert!(!cache.values(0, 0, &mut vec![])[2][2].is_finite(), "{kind:?}");
+            }
+        }
     }
 }

@@ -30,7 +30,7 @@ mod workers;
 
 pub use config::{Arch, ConfigError, ModelConfig, Rope, SlidingWindow};
 pub use gguf::GgufError;
-pub use kv::BLOCK_TOKENS;
+pub use kv::{BLOCK_TOKENS, KvBlocksError, KvType, UnknownKvType};
 pub use matrix::{Precision, UnknownPrecision};
 pub use model::LoadError;
 pub use profile::{ProfileError, profile};

@@ -13,6 +13,7 @@ use std::str::FromStr;
 use serde::Deserialize;
 
 use crate::packed::{self, BadScale};
+use crate::quant::Stored;
 use crate::source::StoredRows;
 use crate::workers::Workers;
 
@@ -83,6 +84,23 @@ impl Matrix {
             let values = rows.values(output);
             let at = values.iter().position(|it| !it.is_finite()).unwrap_or(0);
             NotFinite { index: output * inputs + at, value: values[at] }
+        })
+    }
+
+    /// Bytes that a matrix takes in memory.
+    pub(crate) fn size(
+        stored: Stored,
+        inputs: usize,
+        outputs: usize,
+        precision: Precision,
+    ) -> usize {
+        let packed = match precision {
+            Precision::Stored => packed::Panels::size(stored, inputs, outputs),
+            Precision::F32 => None,
+        };
+        packed.unwrap_or_else(|| match (precision, stored) {
+            (Precision::Stored, Stored::F16 | Stored::BF16) => inputs * outputs * size_of::<u16>(),
+            _ => inputs * outputs * size_of::<f32>(),
         })
     }
 

@@ -66,6 +66,12 @@ impl Panels {
         layout.is_some_and(|it| inputs > 0 && inputs.is_multiple_of(it.unit_inputs()))
     }
 
+    /// Bytes that a packed matrix takes, if weights of this type [can be packed](Self::takes).
+    pub(crate) fn size(stored: Stored, inputs: usize, outputs: usize) -> Option<usize> {
+        let layout = layout_of(stored).filter(|_| Self::takes(stored, inputs))?;
+        Some(outputs.div_ceil(PANEL) * (inputs / layout.unit_inputs()) * layout.unit_bytes())
+    }
+
     /// Packs `outputs` rows of blocks as a file stores them; `row` returns that of an output.
     ///
     /// # Panics

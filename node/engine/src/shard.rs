@@ -15,7 +15,7 @@ use std::sync::Arc;
 use thalweg_wire::LayerRange;
 
 use crate::config::ModelConfig;
-use crate::kv::{Cache, Table};
+use crate::kv::{Cache, KvBlocksError, KvType, Table};
 use crate::matrix::Precision;
 use crate::model::{Layer, LoadError, Part, Pass, Weights, embed};
 use crate::ops::{Linear, RmsNorm, rows, values};
@@ -34,6 +34,8 @@ pub struct LoadOptions<'a> {
     /// Blocks of the cache, each of 16 tokens of one layer. They cost memory from their first use
     /// on.
     pub kv_blocks: u32,
+    /// How to keep keys and values.
+    pub kv_type: KvType,
     /// Threads to compute with; with one, a step runs on the thread that calls it.
     pub threads: usize,
     /// How to keep the weights of matrices.
@@ -63,6 +65,7 @@ pub struct Shard {
 struct Parts {
     config: ModelConfig,
     range: LayerRange,
+    weight_bytes: u64,
     kv_blocks: u32,
     embedding: Option<Arc<Linear>>,
     layers: Vec<Layer>,
@@ -113,11 +116,15 @@ impl Shard {
             if options.head { Some(Head::load(&weights, embedding.as_ref())?) } else { None };
         head.iter().for_each(|_| progress());
         let blocks = options.kv_blocks as usize;
-        let cache = Cache::new(blocks, config.kv_heads, config.head_dim);
+        let cache = Cache::new(options.kv_type, blocks, config.kv_heads, config.head_dim);
         let kv_blocks = options.kv_blocks;
+        let layer_bytes = |it| source.layer_bytes(it as usize, options.precision).0;
+        let of_layers: u64 = (range.first()..range.end()).map(layer_bytes).sum();
+        let of_head = if options.head { source.head_bytes(options.precision).0 } else { 0 };
+        let weight_bytes = of_layers + of_head;
         Ok(Self {
             workers,
-            parts: Parts { config, range, kv_blocks, embedding, layers, cache, head },
+            parts: Parts { config, range, weight_bytes, kv_blocks, embedding, layers, cache, head },
         })
     }
 
@@ -162,9 +169,44 @@ impl Shard {
         &self.parts.config
     }
 
+    /// Bytes of weights that a step through all layers reads: those of layers and head.
+    pub fn weight_bytes(&self) -> u64 {
+        self.parts.weight_bytes
+    }
+
     /// Blocks of the cache, each of 16 tokens of one layer.
     pub fn kv_blocks(&self) -> u32 {
         self.parts.kv_blocks
+    }
+
+    /// Some blocks as bytes: what another shard of the same model, with the same type of keys and values,
+    /// [imports](Self::import_blocks).
+    ///
+    /// # Errors
+    ///
+    /// If there is no such block.
+    pub fn export_blocks(&self, blocks: &[u32]) -> Result<Vec<u8>, KvBlocksError> {
+        self.check_blocks(blocks)?;
+        Ok(self.parts.cache.export(blocks))
+    }
+
+    /// Overwrites blocks with exported ones, in order.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such block, or the bytes are not as many blocks of this shape and type; nothing was
+    /// changed then.
+    pub fn import_blocks(&mut self, blocks: &[u32], bytes: &[u8]) -> Result<(), KvBlocksError> {
+        self.check_blocks(blocks)?;
+        self.parts.cache.import(blocks, bytes)
+    }
+
+    fn check_blocks(&self, blocks: &[u32]) -> Result<(), KvBlocksError> {
+        let count = self.parts.kv_blocks;
+        match blocks.iter().find(|it| **it >= count) {
+            Some(&block) => Err(KvBlocksError::NoSuchBlock { block, blocks: count }),
+            None => Ok(()),
+        }
     }
 
     /// Whether tokens can be sampled here.

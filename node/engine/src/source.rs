@@ -20,12 +20,11 @@ use thalweg_wire::{Bytes, ModelId, ModelShape};
 
 use crate::config::{Arch, ConfigError, ModelConfig, from_gguf, from_hf};
 use crate::gguf::{Gguf, GgufError};
+use crate::kv::KvType;
 use crate::map::Map;
+use crate::matrix::{Matrix, Precision};
 use crate::quant::{Stored, StoredSizeError};
 use crate::safetensors::{Safetensors, SafetensorsError};
-
-/// Bytes of an F32 value.
-const F32_BYTES: u64 = 4;
 
 /// A model that could not be opened or read.
 #[derive(Debug, thiserror::Error)]
@@ -298,24 +297,37 @@ impl ModelSource {
         self.tensor(name).map(|it| Bytes(it.bytes.len() as u64))
     }
 
-    /// Size of one layer's weights as F32.
+    /// Size of a tensor in memory. Norms are always F32.
+    pub(crate) fn held_bytes(&self, name: &str, precision: Precision) -> Bytes {
+        let size = self.tensor(name).map_or(0, |it| match *it.shape {
+            [outputs, inputs] => Matrix::size(it.stored, inputs, outputs, precision),
+            _ => it.shape.iter().product::<usize>() * size_of::<f32>(),
+        });
+        Bytes(size as u64)
+    }
+
+    /// Size of one layer's weights in memory.
     ///
     /// # Panics
     ///
     /// If the model has no such layer.
-    pub fn layer_bytes_f32(&self, layer: usize) -> Bytes {
+    pub fn layer_bytes(&self, layer: usize, precision: Precision) -> Bytes {
         assert!(layer < self.config.layers, "layer {layer} of {}", self.config.layers);
-        let values: usize = expected::layer(&self.config, layer)
-            .map(|(_, shape)| shape.iter().product::<usize>())
-            .sum();
-        Bytes(values as u64 * F32_BYTES)
+        let tensors = expected::layer(&self.config, layer);
+        Bytes(tensors.map(|(name, _)| self.held_bytes(&name, precision).0).sum())
     }
 
-    /// What planners must know, for contexts of at most `context` tokens. Sizes are those of F32.
-    pub fn shape(&self, context: u32) -> ModelShape {
+    /// Size of final norm and head in memory.
+    pub fn head_bytes(&self, precision: Precision) -> Bytes {
+        let head = if self.config.tied_head { "token_embd.weight" } else { "output.weight" };
+        let held = |name| self.held_bytes(name, precision).0;
+        Bytes(held(head) + held("output_norm.weight"))
+    }
+
+    /// What planners must know, for contexts of at most `context` tokens, weights in `precision` and
+    /// keys and values in `kv_type`.
+    pub fn shape(&self, context: u32, precision: Precision, kv_type: KvType) -> ModelShape {
         let config = &self.config;
-        let table = Bytes((config.vocab * config.hidden) as u64 * F32_BYTES);
-        let norm = Bytes(config.hidden as u64 * F32_BYTES);
         // Both are checked to fit by `ModelConfig::check`.
         let (layers, hidden) = (config.layers as u32, config.hidden as u32);
         ModelShape {
@@ -323,10 +335,12 @@ impl ModelSource {
             name: self.name(),
             layers,
             hidden,
-            layer_bytes: (0..config.layers).map(|layer| self.layer_bytes_f32(layer)).collect(),
-            embedding_bytes: table,
-            head_bytes: Bytes(table.0 + norm.0),
-            kv_bytes_per_token_layer: Bytes(2 * config.kv_width() as u64 * F32_BYTES),
+            layer_bytes: (0..config.layers).map(|it| self.layer_bytes(it, precision)).collect(),
+            embedding_bytes: self.held_bytes("token_embd.weight", precision),
+            head_bytes: self.head_bytes(precision),
+            kv_bytes_per_token_layer: Bytes(
+                kv_type.token_bytes(config.kv_heads, config.head_dim) as u64
+            ),
             context_tokens: context.min(config.context as u32),
         }
     }

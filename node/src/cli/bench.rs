@@ -5,6 +5,7 @@ use std::io::Write;
 
 use super::advice::Advice;
 
+mod engine;
 mod hop;
 mod steps;
 mod streams;
@@ -20,6 +21,7 @@ pub struct BenchArgs {
 
 #[derive(Clone, Debug, clap::Subcommand)]
 enum What {
+    Engine(engine::EngineArgs),
     Hop(hop::HopArgs),
     Steps(steps::StepsArgs),
     Streams(streams::StreamsArgs),
@@ -34,6 +36,7 @@ enum What {
 /// An [`Advice`] when a measurement cannot be set up or breaks off.
 pub fn run(args: &BenchArgs, stdout: &mut impl Write) -> Result<(), Advice> {
     let report: &dyn fmt::Display = match &args.what {
+        What::Engine(args) => &engine::measure(args)?,
         What::Hop(args) => &hop::measure(args)?,
         What::Steps(args) => &steps::measure(args)?,
         What::Streams(args) => &streams::measure(args)?,

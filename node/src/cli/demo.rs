@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
-use thalweg_engine::{Precision, pull};
+use thalweg_engine::{KvType, Precision, pull};
 
 use super::advice::Advice;
 use super::{chat, client, models, status};
@@ -21,7 +21,7 @@ const POLL: Duration = Duration::from_millis(50);
 /// Context of the demo, in tokens.
 const CONTEXT_TOKENS: u32 = 2048;
 /// Memory per demo host: less than the default model needs, so that it must be split.
-const MEMORY_MIB: u64 = 320;
+const MEMORY_MIB: u64 = 64;
 
 /// Serve a model over several hosts on this machine, and ask it something
 ///
@@ -73,6 +73,7 @@ pub fn run(args: &DemoArgs, stdout: &mut impl Write) -> Result<(), Advice> {
         port: args.port,
         context_tokens: CONTEXT_TOKENS,
         weights: Precision::Stored,
+        kv: KvType::F16,
     };
     let mut cluster = LocalCluster::start(spec)?;
     let base = format!("http://{}", cluster.api(0));

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use thalweg_certs::{Enrolment, HostIdentity, JoinToken, enrol_client_config};
-use thalweg_engine::{Precision, pull};
+use thalweg_engine::{KvType, Precision, pull};
 
 use super::advice::Advice;
 use crate::config::{ApiConfig, ClusterConfig, HostConfig};
@@ -63,6 +63,11 @@ pub struct JoinArgs {
     #[arg(long, default_value_t = Precision::Stored)]
     weights: Precision,
 
+    /// How to keep keys and values: `f32`, `f16`, or `int8` with a scale for each token and head. The
+    /// same on every host
+    #[arg(long, default_value_t = KvType::F16)]
+    kv: KvType,
+
     /// Longest context served, in tokens
     #[arg(long, default_value_t = 2048)]
     max_model_len: u32,
@@ -99,6 +104,7 @@ pub fn run(args: &JoinArgs) -> Result<(), Advice> {
         memory_mib: args.memory_mib,
         threads: args.threads,
         weights: args.weights,
+        kv: args.kv,
         max_model_len: args.max_model_len,
         journal: None,
         journal_tokens: false,

@@ -7,7 +7,7 @@ use std::thread;
 use thalweg_core::conductor::{Conductor, Effect, Event, PlanTask};
 use thalweg_core::kv::BLOCK_TOKENS;
 use thalweg_core::{gateway, stage};
-use thalweg_engine::{LoadOptions, ModelSource, Precision, Shard};
+use thalweg_engine::{KvType, LoadOptions, ModelSource, Precision, Shard};
 use thalweg_wire::{Assignment, Command, Epoch};
 
 use super::board::Board;
@@ -26,6 +26,8 @@ pub struct Loader {
     pub threads: usize,
     /// How to keep weights.
     pub precision: Precision,
+    /// How to keep keys and values.
+    pub kv_type: KvType,
 }
 
 /// Where the conductor's effects happen.
@@ -142,6 +144,7 @@ fn load(
         kv_blocks,
         threads: loader.threads,
         precision: loader.precision,
+        kv_type: loader.kv_type,
         on_progress: &|it| board.loading(it.done, it.total),
     };
     let shard = Shard::load(&loader.source, held, options);

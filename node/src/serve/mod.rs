@@ -163,7 +163,7 @@ fn prepare(config: HostConfig) -> Result<Prepared, Advice> {
             .hint("`thalweg pull` fetches a fresh copy.")
     })?;
     let context = u32::try_from(source.config().context).unwrap_or(u32::MAX);
-    let shape = source.shape(config.max_model_len.min(context));
+    let shape = source.shape(config.max_model_len.min(context), config.weights, config.kv);
     let memory = match config.memory_mib {
         Some(mib) => Bytes::mib(mib),
         None => measure::half_of_free_memory()

@@ -178,8 +178,8 @@ impl Node {
 
     /// What loading layers needs.
     pub(super) fn loader(&self) -> Loader {
-        let (source, precision) = (Arc::clone(&self.source), self.config.weights);
-        Loader { source, threads: self.threads, precision }
+        let (source, threads) = (Arc::clone(&self.source), self.threads);
+        Loader { source, threads, precision: self.config.weights, kv_type: self.config.kv }
     }
 
     /// Measures this host, registers it, then measures its links whenever new ones come up.

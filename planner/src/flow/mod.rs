@@ -108,6 +108,15 @@ pub struct Flow {
     pub least_latency: bool,
 }
 
+impl Flow {
+    /// Hosts that a token passes, in the mean; zero if nothing flows.
+    pub fn depth(&self) -> f64 {
+        let entered = self.hops.iter().filter(|it| matches!(it.to, End::Host(_)));
+        let passed: f64 = entered.map(|it| it.tokens_per_second).sum();
+        if self.value > 0.0 { passed / self.value } else { 0.0 }
+    }
+}
+
 /// Maximum flow of a placement under full charge, in tokens/s.
 pub fn value(instance: &Instance, placement: &[Option<LayerRange>]) -> f64 {
     Judge::new(instance).value(placement)

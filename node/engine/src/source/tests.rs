@@ -11,6 +11,9 @@ use crate::config::SlidingWindow;
 use crate::gguf::tests::Writer;
 use crate::pull::pull;
 
+/// Bytes of an F32 value.
+const F32_BYTES: u64 = 4;
+
 /// Tensors by Hugging Face's names: shape and values.
 type Weights = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
 
@@ -286,12 +289,20 @@ fn smollm2_has_the_published_dimensions() {
     assert_eq!((config.vocab, config.context, config.intermediate), (49_152, 8192, 1536));
     assert_eq!((config.rope.theta, config.tied_head), (1e5, true));
     assert_eq!((config.bos, &config.eos[..]), (Some(1), &[0, 2][..]));
-    let shape = source.shape(2048);
+    let shape = source.shape(2048, Precision::F32, KvType::F32);
     let layers: u64 = shape.layer_bytes.iter().map(|it| it.0).sum();
     // 134,515,008 parameters; the head is the embedding, held twice where it is used twice.
     assert_eq!(layers + shape.head_bytes.0, 134_515_008 * F32_BYTES);
     assert_eq!(shape.embedding_bytes.0, 49_152 * 576 * F32_BYTES);
     assert_eq!(shape.kv_bytes_per_token_layer, Bytes(2 * 3 * 64 * F32_BYTES));
+    let stored = source.shape(2048, Precision::Stored, KvType::F16);
+    // Q4_1 has 5 bits a weight, norms have 32.
+    let layers: u64 = stored.layer_bytes.iter().map(|it| it.0).sum();
+    assert_eq!(
+        layers,
+        30 * ((134_515_008 - 49_152 * 576 - 576) / 30 - 2 * 576) * 5 / 8 + 30 * 2 * 576 * 4
+    );
+    assert_eq!(stored.kv_bytes_per_token_layer, Bytes(2 * 3 * 64 * 2));
     assert_eq!((shape.context_tokens, shape.model), (2048, source.id()));
     assert_eq!(shape.name, "smollm2-135m");
 }
@@ -308,7 +319,7 @@ fn gemma3_has_the_published_dimensions() {
     assert_eq!(config.sliding_window, Some(SlidingWindow { window: 512, pattern: 6 }));
     assert_eq!((config.query_scale, config.embedding_scale), (1.0 / 16.0, 640_f32.sqrt()));
     assert_eq!(config.eos, [1, 106]);
-    let layers: u64 = (0..18).map(|layer| source.layer_bytes_f32(layer).0).sum();
+    let layers: u64 = (0..18).map(|layer| source.layer_bytes(layer, Precision::F32).0).sum();
     // 100,326,016 parameters in the layers, as published.
     assert_eq!(layers / F32_BYTES + 640, 100_326_016);
 }

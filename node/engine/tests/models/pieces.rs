@@ -5,7 +5,9 @@ use std::path::Path;
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 use tempfile::TempDir;
-use thalweg_engine::{Item, LoadError, LoadOptions, ModelSource, Output, Precision, Shard, Want};
+use thalweg_engine::{
+    Item, KvType, LoadError, LoadOptions, ModelSource, Output, Precision, Shard, Want,
+};
 
 use crate::rig::{Part, activations, expect_rows, item, load, load_cut, load_cut_as, logits, open};
 use crate::rig::{columns, range, table};
@@ -293,6 +295,7 @@ fn a_weight_that_is_not_a_number_is_refused_by_name() {
         kv_blocks: 1,
         threads: 1,
         precision: Precision::F32,
+        kv_type: KvType::F32,
         on_progress: &|_| {},
     };
     let good = Shard::load(&source, range(3, 5), options);

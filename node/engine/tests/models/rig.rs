@@ -1,7 +1,8 @@
 //! Runs a model over any cut into shards, and opens the models of the tests.
 
 use thalweg_engine::{
-    BLOCK_TOKENS, Input, Item, LoadOptions, ModelSource, Output, Precision, Shard, Want, pull,
+    BLOCK_TOKENS, Input, Item, KvType, LoadOptions, ModelSource, Output, Precision, Shard, Want,
+    pull,
 };
 use thalweg_wire::{LayerRange, Sampling};
 
@@ -28,12 +29,17 @@ pub fn load(
     threads: usize,
     precision: Precision,
 ) -> Shard {
+    let kv_type = match precision {
+        Precision::Stored => KvType::F16,
+        Precision::F32 => KvType::F32,
+    };
     let options = LoadOptions {
         embed: layers.first() == 0,
         head: layers.end() as usize == source.config().layers,
         kv_blocks: COLUMNS * layers.count(),
         threads,
         precision,
+        kv_type,
         on_progress: &|_| {},
     };
     Shard::load(source, layers, options).expect("the shard loads")

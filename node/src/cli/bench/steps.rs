@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use thalweg_engine::{
-    BLOCK_TOKENS, Input, Item, LoadOptions, ModelSource, Precision, Shard, Want, sample,
+    BLOCK_TOKENS, Input, Item, KvType, LoadOptions, ModelSource, Precision, Shard, Want, sample,
 };
 use thalweg_wire::{CurvePoint, LayerRange, Profile, Sampling};
 
@@ -22,6 +22,9 @@ const PREFILL_TOKENS: [u32; 4] = [16, 32, 64, 128];
 const DECODE_REQUESTS: [u32; 6] = [1, 2, 4, 6, 8, 16];
 /// Rows of the heads measured.
 const HEAD_ROWS: [u32; 3] = [1, 4, 8];
+
+/// Least share of the time in which steps run: with less, the measurement takes too long.
+pub const BUSY_MIN: f64 = 0.05;
 
 /// Rounds through all kinds of steps: what disturbs one for a while disturbs all alike.
 const ROUNDS: u32 = 3;
@@ -45,9 +48,21 @@ pub struct StepsArgs {
     #[arg(long, default_value_t = 1.2)]
     seconds: f64,
 
+    /// Share of the time in which steps run: after each there is a pause in proportion
+    #[arg(long, default_value_t = 1.0, value_parser = busy)]
+    busy: f64,
+
     /// Say `ready` and wait for a line of input before the measurement
     #[arg(long, hide = true)]
     wait: bool,
+}
+
+/// Reads the share of the time in which steps run.
+fn busy(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(share) if share >= BUSY_MIN && share <= 1.0 => Ok(share),
+        _ => Err(format!("must be a number from {BUSY_MIN} to 1")),
+    }
 }
 
 /// Mean times of steps, printed as JSON.
@@ -110,6 +125,8 @@ struct Bench {
     range: LayerRange,
     blocks: Vec<u32>,
     time: Duration,
+    /// Pause after a step, in times of the step.
+    pause: f64,
 }
 
 impl Bench {
@@ -128,13 +145,15 @@ impl Bench {
             kv_blocks,
             threads: 1,
             precision: Precision::Stored,
+            kv_type: KvType::default(),
             on_progress: &|_| {},
         };
         let shard = Shard::load(&source, range, options)
             .map_err(|source| Advice::new("the layers cannot be loaded", source))?;
         source.release_pages();
         let time = Duration::from_secs_f64(args.seconds.clamp(0.01, 3600.0)) / ROUNDS;
-        Ok(Self { shard, range, blocks: (0..kv_blocks).collect(), time })
+        let pause = 1.0 / args.busy - 1.0;
+        Ok(Self { shard, range, blocks: (0..kv_blocks).collect(), time, pause })
     }
 
     /// Measures every kind of step once.
@@ -158,12 +177,18 @@ impl Bench {
 
     /// Mean seconds of a run.
     fn seconds(&mut self, run: impl Fn(&mut Self) -> Result<(), Advice>) -> Result<f64, Advice> {
-        let (begin, mut runs) = (Instant::now(), 0);
-        while begin.elapsed() < self.time {
+        let (mut ran, mut runs) = (Duration::ZERO, 0);
+        while ran < self.time {
+            let begin = Instant::now();
             run(self)?;
+            let took = begin.elapsed();
+            ran += took;
             runs += 1;
+            if self.pause > 0.0 {
+                std::thread::sleep(took.mul_f64(self.pause));
+            }
         }
-        Ok(begin.elapsed().as_secs_f64() / f64::from(runs))
+        Ok(ran.as_secs_f64() / f64::from(runs))
     }
 
     /// A step of `requests` with `tokens` each, behind `context` others.

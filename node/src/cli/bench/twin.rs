@@ -2,14 +2,18 @@
 //!
 //! ```text
 //! 1. a control group per host: its quota of processor time
-//! 2. step times, measured in all groups at the same time
-//! 3. the hosts start in their groups and agree on a plan
-//! 4. nobody asks, then a few: processor time beside the tensors
-//! 5. the cluster is written down and simulated: the prediction
-//! 6. all users ask: the measurement
+//! 2. the hosts start in their groups and agree on a plan
+//! 3. nobody asks, then a few: processor time beside the tensors
+//! 4. step times, measured in all groups at the same time, without a pause
+//! 5. the cluster is written down and simulated: how busy each host will be
+//! 6. step times again, each group as busy as its host will be
+//! 7. simulated again: the prediction
+//! 8. all users ask: the measurement
 //! ```
 //!
-//! Nothing of the last step enters the prediction.
+//! Nothing of the last step enters the prediction. A host that waits now and then begins its next step
+//! with a quota that it has not touched, and shares processors with fewer others: its steps are
+//! shorter than those of a host that never waits.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -22,10 +26,11 @@ use std::process::{self, Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use thalweg_engine::{Precision, pull};
+use thalweg_engine::{KvType, Precision, pull};
 use thalweg_sim::compute::Overhead;
+use thalweg_sim::outcome::Outcome;
 
-use super::steps::StepsReport;
+use super::steps::{BUSY_MIN, StepsReport};
 use super::users::{Served, Users};
 use crate::cli::advice::Advice;
 use crate::cli::client::{self, ServerArgs};
@@ -60,7 +65,7 @@ pub struct TwinArgs {
     hosts: u8,
 
     /// Memory for weights and KV per host, in MiB
-    #[arg(long, default_value_t = 320)]
+    #[arg(long, default_value_t = 80)]
     memory_mib: u64,
 
     /// Processor time of each host, in cores
@@ -110,21 +115,30 @@ pub fn measure(args: &TwinArgs) -> Result<TwinReport, Advice> {
     let model = models::pull_with_bar(&args.model)?;
     let folder = demo::Folder::create()?;
     let quotas = (0..args.hosts).map(|it| quota(args, it)).collect::<Result<Vec<_>, _>>()?;
-    let steps = steps_at_once(&quotas, &model)?;
     let mut cluster = LocalCluster::start(spec(args, &quotas, &model, folder.path())?)?;
     let server = format!("http://{}", cluster.api(0));
     demo::wait_for_plan(&mut cluster, &server)?;
     let server = ServerArgs { server, api_key: None };
-    let status = status(&server, &steps)?;
-    let beyond = Beyond {
-        overheads: overheads(&cluster, &server, args.cores)?,
-        head_layers: head_layers(&status, &steps),
+    let overheads = overheads(&cluster, &server, args.cores)?;
+    let predict = |busy: &[f64]| -> Result<(ScenarioFiles, Outcome), Advice> {
+        let steps = steps_at_once(&quotas, &model, busy)?;
+        let status = status(&server, &steps)?;
+        let head_layers = head_layers(&status, &steps);
+        let beyond = Beyond { overheads: overheads.clone(), head_layers };
+        let files = ScenarioFiles::new(&status, &beyond, &args.users.asked())?;
+        let outcome = simulate(&files)?;
+        Ok((files, outcome))
     };
-    let files = ScenarioFiles::new(&status, &beyond, &args.users.asked())?;
+    let (_, without_pause) = predict(&vec![1.0; quotas.len()])?;
+    let (files, outcome) = predict(&busy(&without_pause, quotas.len()))?;
     if let Some(folder) = &args.scenario {
         files.write(folder)?;
     }
-    let predicted = predict(&files)?;
+    let predicted = Served {
+        decode_tokens_per_second: outcome.decode_tokens_per_second,
+        tpot_seconds: outcome.tpot_mean_seconds,
+        ttft_seconds: outcome.ttft_mean_seconds,
+    };
     let (measured, ..) = args.users.run(&server, || Ok(()))?;
     Ok(TwinReport { predicted, measured })
 }
@@ -139,19 +153,34 @@ fn quota(args: &TwinArgs, host: u8) -> Result<CpuQuota, Advice> {
     })
 }
 
-/// Measures steps in all groups at the same time.
-fn steps_at_once(quotas: &[CpuQuota], model: &Path) -> Result<Vec<StepsReport>, Advice> {
+/// Share of the time in which each host computes. One that holds nothing is as good as never busy.
+fn busy(outcome: &Outcome, hosts: usize) -> Vec<f64> {
+    let mut all = vec![BUSY_MIN; hosts];
+    for host in &outcome.hosts {
+        all[place(&host.name)] = host.utilisation.clamp(BUSY_MIN, 1.0);
+    }
+    all
+}
+
+/// Measures steps in all groups at the same time, each so busy.
+fn steps_at_once(
+    quotas: &[CpuQuota],
+    model: &Path,
+    busy: &[f64],
+) -> Result<Vec<StepsReport>, Advice> {
     let failed = |source| Advice::new("step times cannot be measured", source);
     let binary = env::current_exe().map_err(failed)?;
-    let start = |quota: &CpuQuota| {
+    let start = |(quota, busy): (&CpuQuota, &f64)| {
         let mut words = quota.wrapper();
         words.push(binary.display().to_string());
         let mut command = Command::new(&words[0]);
         command.args(&words[1..]).args(["bench", "steps", "--wait", "--layers"]);
         command.arg(LAYERS.to_string()).arg("--model").arg(model);
+        command.arg("--busy").arg(busy.to_string());
         Measuring::start(&mut command)
     };
-    let mut all = quotas.iter().map(start).collect::<Result<Vec<_>, _>>().map_err(failed)?;
+    let mut all =
+        quotas.iter().zip(busy).map(start).collect::<Result<Vec<_>, _>>().map_err(failed)?;
     all.iter_mut().try_for_each(Measuring::ready).map_err(failed)?;
     all.iter_mut().try_for_each(Measuring::go).map_err(failed)?;
     let reports = all.iter_mut().map(Measuring::report).collect::<Result<Vec<_>, _>>();
@@ -213,6 +242,7 @@ fn spec(
         port: 0,
         context_tokens: CONTEXT_TOKENS,
         weights: Precision::Stored,
+        kv: KvType::F16,
     })
 }
 
@@ -246,16 +276,11 @@ fn head_layers(status: &ClusterStatus, steps: &[StepsReport]) -> Option<f64> {
     Some(ratios.iter().sum::<f64>() / ratios.len() as f64)
 }
 
-fn predict(files: &ScenarioFiles) -> Result<Served, Advice> {
+fn simulate(files: &ScenarioFiles) -> Result<Outcome, Advice> {
     let scenario = files.resolve()?;
     let failed = |source| Advice::new("the cluster cannot be simulated", source);
     let placed = scenario.place(&mut |_| ControlFlow::Continue(())).map_err(failed)?;
-    let outcome = scenario.run(&placed).map_err(failed)?;
-    Ok(Served {
-        decode_tokens_per_second: outcome.decode_tokens_per_second,
-        tpot_seconds: outcome.tpot_mean_seconds,
-        ttft_seconds: outcome.ttft_mean_seconds,
-    })
+    scenario.run(&placed).map_err(failed)
 }
 
 /// What a host has done so far.
@@ -268,8 +293,8 @@ struct Done {
     steps: f64,
 }
 
-/// What hosts do beside computing: without users, and by step with a few of them. Half a core does
-/// everything half as fast.
+/// What hosts do beside computing, by step, with a few users. Half a core does everything half as fast.
+/// What they do without users they do while steps are measured too: it is in the times of those.
 fn overheads(
     cluster: &LocalCluster,
     server: &ServerArgs,
@@ -288,7 +313,7 @@ fn overheads(
         let seconds = (after[host].at - before[host].at).as_secs_f64();
         let more = (rate(&before[host], &after[host]) - share).max(0.0) * seconds;
         let step_seconds = more / (after[host].steps - before[host].steps).max(1.0);
-        (format!("h{}", host + 1), Overhead { share, step_seconds })
+        (format!("h{}", host + 1), Overhead { share: 0.0, step_seconds })
     };
     Ok((0..cluster.count()).map(one).collect())
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use thalweg_core::policy::Pack;
 use thalweg_planner::Charge;
 use thalweg_planner::cluster::{Demand, Resolved};
-use thalweg_planner::flow::{self, End, Flow};
+use thalweg_planner::flow::{self, Flow};
 use thalweg_planner::frontier::{self, Candidate, Score, Targets};
 use thalweg_planner::instance::Placement;
 use thalweg_sim::agenda::SECOND;
@@ -105,7 +105,7 @@ impl<'a> Tuning<'a> {
     ) -> Vec<Bounds> {
         let bounds = service.unbounded();
         let mut tuning = Self { service, targets, board, score, bounds };
-        let depth = service.depth();
+        let depth = service.flow.depth();
         for share in GROUPS {
             let groups = ((depth * share).round() as u32).max(1);
             tuning.attempt("decode groups", |_, it| it.micro_batches = groups);
@@ -202,12 +202,6 @@ impl<'a> Service<'a> {
     /// Bounds of hosts about which nothing is known.
     fn unbounded(&self) -> Vec<Bounds> {
         vec![Bounds::of(Pack::THALWEG); self.placement.len()]
-    }
-
-    /// Hosts that a token passes, in the mean.
-    fn depth(&self) -> f64 {
-        let entered = self.flow.hops.iter().filter(|it| matches!(it.to, End::Host(_)));
-        entered.map(|it| it.tokens_per_second).sum::<f64>() / self.flow.value
     }
 
     /// Serves so many users; `None` if the placement cannot be served.

@@ -1,0 +1,287 @@
+//! The lines of all blocks, in one of several types.
+
+use std::fmt;
+use std::ops::Range;
+use std::str::FromStr;
+
+use half::f16;
+use serde::Deserialize;
+
+use super::{BLOCK_TOKENS, LANES, Line};
+
+/// 2^112: what the exponents of half and single precision differ by.
+const HALF_TO_SINGLE: f32 = f32::from_bits((127 + 112) << 23);
+/// Beyond all numbers of half precision.
+const HALF_END: f32 = 65536.0;
+
+/// How to keep keys and values.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "lowercase")]
+pub enum KvType {
+    /// 4 bytes a value, exact.
+    F32,
+    /// 2 bytes a value, 11 bits of precision.
+    #[default]
+    F16,
+    /// 1 byte a value, and a scale for each token and head.
+    Int8,
+}
+
+/// A word that names no type of keys and values.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("`{0}` is no type of keys and values; there are `f32`, `f16` and `int8`")]
+pub struct UnknownKvType(String);
+
+impl KvType {
+    /// Bytes of key and value of one token in one layer, for heads of `head_size` values.
+    pub fn token_bytes(self, kv_heads: usize, head_size: usize) -> usize {
+        let per_head = match self {
+            Self::F32 => head_size * size_of::<f32>(),
+            Self::F16 => head_size * size_of::<f16>(),
+            Self::Int8 => head_size + size_of::<f32>(),
+        };
+        2 * kv_heads * per_head
+    }
+}
+
+impl FromStr for KvType {
+    type Err = UnknownKvType;
+
+    fn from_str(word: &str) -> Result<Self, UnknownKvType> {
+        match word {
+            "f32" => Ok(Self::F32),
+            "f16" => Ok(Self::F16),
+            "int8" => Ok(Self::Int8),
+            _ => Err(UnknownKvType(word.to_owned())),
+        }
+    }
+}
+
+impl fmt::Display for KvType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::F32 => "f32",
+            Self::F16 => "f16",
+            Self::Int8 => "int8",
+        })
+    }
+}
+
+/// Lines of one kind, keys or values, of all heads of all blocks.
+#[derive(Clone, Debug)]
+pub(super) struct Lines<T> {
+    pub(super) per_head: usize,
+    pub(super) lines: Vec<[T; LANES]>,
+}
+
+impl<T: Copy + Default> Lines<T> {
+    fn new(heads: usize, per_head: usize) -> Self {
+        Self { per_head, lines: vec![[T::default(); LANES]; heads * per_head] }
+    }
+
+    fn of(&self, head: usize) -> &[[T; LANES]] {
+        &self.lines[head * self.per_head..][..self.per_head]
+    }
+
+    fn of_mut(&mut self, head: usize) -> &mut [[T; LANES]] {
+        &mut self.lines[head * self.per_head..][..self.per_head]
+    }
+
+    /// Puts the values of a token where keys of it belong: one lane of each line.
+    fn put_key(&mut self, head: usize, token: usize, key: impl Iterator<Item = T>) {
+        for (line, key) in self.of_mut(head).iter_mut().zip(key) {
+            line[token] = key;
+        }
+    }
+
+    /// Puts the values of a token where values of it belong: one line of each part.
+    fn put_value(&mut self, head: usize, token: usize, value: impl Iterator<Item = T>) {
+        for (dimension, value) in value.enumerate() {
+            let line = dimension / LANES * BLOCK_TOKENS + token;
+            self.lines[head * self.per_head + line][dimension % LANES] = value;
+        }
+    }
+
+    fn copy(&mut self, from: Range<usize>, to: usize) {
+        let per_head = self.per_head;
+        self.lines.copy_within(from.start * per_head..from.end * per_head, to * per_head);
+    }
+}
+
+/// Keys and values of all heads of all blocks; scales have one line of tokens for each head.
+#[derive(Clone, Debug)]
+pub(super) enum Store {
+    F32 {
+        keys: Lines<f32>,
+        values: Lines<f32>,
+    },
+    /// Bits of half-precision numbers.
+    F16 {
+        keys: Lines<u16>,
+        values: Lines<u16>,
+    },
+    Int8 {
+        keys: Lines<i8>,
+        values: Lines<i8>,
+        key_scales: Lines<f32>,
+        value_scales: Lines<f32>,
+    },
+}
+
+impl Store {
+    /// Lines for so many heads, each with so many of keys and of values.
+    pub(super) fn new(kind: KvType, heads: usize, (keys, values): (usize, usize)) -> Self {
+        match kind {
+            KvType::F32 => {
+                Self::F32 { keys: Lines::new(heads, keys), values: Lines::new(heads, values) }
+            }
+            KvType::F16 => {
+                Self::F16 { keys: Lines::new(heads, keys), values: Lines::new(heads, values) }
+            }
+            KvType::Int8 => Self::Int8 {
+                keys: Lines::new(heads, keys),
+                values: Lines::new(heads, values),
+                key_scales: Lines::new(heads, 1),
+                value_scales: Lines::new(heads, 1),
+            },
+        }
+    }
+
+    pub(super) fn kind(&self) -> KvType {
+        match self {
+            Self::F32 { .. } => KvType::F32,
+            Self::F16 { .. } => KvType::F16,
+            Self::Int8 { .. } => KvType::Int8,
+        }
+    }
+
+    /// Stores key and value of one token in one head.
+    pub(super) fn write(&mut self, head: usize, token: usize, key: &[f32], value: &[f32]) {
+        match self {
+            Self::F32 { keys, values } => {
+                keys.put_key(head, token, key.iter().copied());
+                values.put_value(head, token, value.iter().copied());
+            }
+            Self::F16 { keys, values } => {
+                keys.put_key(head, token, key.iter().map(|&it| f16::from_f32(it).to_bits()));
+                values.put_value(head, token, value.iter().map(|&it| f16::from_f32(it).to_bits()));
+            }
+            Self::Int8 { keys, values, key_scales, value_scales } => {
+                let (scale, codes) = quantise(key);
+                keys.put_key(head, token, codes);
+                key_scales.of_mut(head)[0][token] = scale;
+                let (scale, codes) = quantise(value);
+                values.put_value(head, token, codes);
+                value_scales.of_mut(head)[0][token] = scale;
+            }
+        }
+    }
+
+    /// Overwrites block `to` with what block `from` holds; blocks have `heads` heads.
+    pub(super) fn copy(&mut self, from: usize, to: usize, heads: usize) {
+        let (from, to) = (from * heads..(from + 1) * heads, to * heads);
+        match self {
+            Self::F32 { keys, values } => {
+                keys.copy(from.clone(), to);
+                values.copy(from, to);
+            }
+            Self::F16 { keys, values } => {
+                keys.copy(from.clone(), to);
+                values.copy(from, to);
+            }
+            Self::Int8 { keys, values, key_scales, value_scales } => {
+                [keys, values].into_iter().for_each(|it| it.copy(from.clone(), to));
+                [key_scales, value_scales].into_iter().for_each(|it| it.copy(from.clone(), to));
+            }
+        }
+    }
+
+    /// Lines of keys of a head in F32.
+    #[inline(always)]
+    pub(super) fn keys<'a>(&'a self, head: usize, room: &'a mut Vec<Line>) -> &'a [Line] {
+        match self {
+            Self::F32 { keys, .. } => keys.of(head),
+            Self::F16 { keys, .. } => {
+                expand(keys.of(head).iter().map(|it| it.map(from_half)), room)
+            }
+            Self::Int8 { keys, key_scales, .. } => {
+                let scales = &key_scales.of(head)[0];
+                let lines = keys.of(head).iter();
+                expand(
+                    lines.map(|line| std::array::from_fn(|it| f32::from(line[it]) * scales[it])),
+                    room,
+                )
+            }
+        }
+    }
+
+    /// Lines of values of a head in F32.
+    #[inline(always)]
+    pub(super) fn values<'a>(&'a self, head: usize, room: &'a mut Vec<Line>) -> &'a [Line] {
+        match self {
+            Self::F32 { values, .. } => values.of(head),
+            Self::F16 { values, .. } => {
+                expand(values.of(head).iter().map(|it| it.map(from_half)), room)
+            }
+            Self::Int8 { values, value_scales, .. } => {
+                let scales = value_scales.of(head)[0].iter().cycle();
+                let lines = values.of(head).iter().zip(scales);
+                expand(lines.map(|(line, scale)| line.map(|it| f32::from(it) * scale)), room)
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn expand(lines: impl Iterator<Item = Line>, room: &mut Vec<Line>) -> &[Line] {
+    room.clear();
+    room.extend(lines);
+    room
+}
+
+/// The value of half-precision bits, without branches: what is infinite or no number is infinite.
+#[inline(always)]
+fn from_half(bits: u16) -> f32 {
+    let bits = u32::from(bits);
+    let magnitude = f32::from_bits((bits & 0x7fff) << 13) * HALF_TO_SINGLE;
+    let magnitude = if magnitude < HALF_END { magnitude } else { f32::INFINITY };
+    f32::from_bits(magnitude.to_bits() | (bits & 0x8000) << 16)
+}
+
+/// A scale, and the codes of values on it. If a value is no number, neither is the scale.
+fn quantise(values: &[f32]) -> (f32, impl Iterator<Item = i8>) {
+    let larger = |max: f32, it: &f32| if it.abs() <= max { max } else { it.abs() };
+    let largest = match values.iter().find(|it| it.is_nan()) {
+        Some(nan) => *nan,
+        None => values.iter().fold(0.0, larger),
+    };
+    let scale = largest / f32::from(i8::MAX);
+    let inverse = if scale > 0.0 { 1.0 / scale } else { 0.0 };
+    (scale, values.iter().map(move |it| (it * inverse).round_ties_even() as i8))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn half_precision_widens_to_the_same_value_bit_for_bit() {
+        for bits in 0..=u16::MAX {
+            let (found, expected) = (from_half(bits), f16::from_bits(bits).to_f32());
+            let same = found.to_bits() == expected.to_bits();
+            assert!(same || !found.is_finite() && !expected.is_finite(), "{bits:#x}: {found}");
+        }
+    }
+
+    #[test]
+    fn words_are_types_or_refused() {
+        for kind in [KvType::F32, KvType::F16, KvType::Int8] {
+            assert_eq!(kind.to_string().parse(), Ok(kind));
+        }
+        let error = "f8".parse::<KvType>().expect_err("there is no such type");
+        let message = "`f8` is no type of keys and values; there are `f32`, `f16` and `int8`";
+        assert_eq!(error.to_string(), message);
+        let bytes = [KvType::F32, KvType::F16, KvType::Int8].map(|it| it.token_bytes(3, 64));
+        assert_eq!(bytes, [1536, 768, 408]);
+    }
+}
