@@ -155,3 +155,31 @@ pub(crate) fn row_major<const PANEL: usize>(
     }
     out
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::quant::Stored;
+
+    #[test]
+    fn a_damaged_scale_is_reported_with_the_place_of_its_first_weight() {
+        let mut bytes = vec![0; 3 * 64 / 32 * 34];
+        bytes[3 * 34..3 * 34 + 2].copy_from_slice(&half::f16::INFINITY.to_le_bytes());
+        bytes[3 * 34 + 2] = 1;
+        let rows = StoredRows::new(Stored::Q8_0, 64, &bytes);
+        let expected = NotFinite { index: 64 + 32, value: f32::INFINITY };
+        for precision in [Precision::Stored, Precision::F32] {
+            assert_eq!(Matrix::pack(&rows, precision).expect_err("infinite"), expected);
+        }
+    }
+
+    #[test]
+    fn words_are_precisions_or_refused() {
+        for precision in [Precision::Stored, Precision::F32] {
+            assert_eq!(precision.to_string().parse(), Ok(precision));
+        }
+        let error = "int8".parse::<Precision>().expect_err("there is no such way");
+        let message = "`int8` is no way to keep weights; there are `stored` and `f32`";
+        assert_eq!(error.to_string(), message);
+    }
+}

@@ -186,3 +186,6 @@ impl Panels {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
