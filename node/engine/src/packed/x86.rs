@@ -220,11 +220,10 @@ fn dot_avx2<F: Format>(codes: &[__m256i; GROUPS], x: &Block, small: [__m256i; 2]
         5 => GROUPS / 2,
         _ => GROUPS / 4,
     };
-    for first in (0..GROUPS).step_by(groups) {
-        let mut pairs = _mm256_maddubs_epi16(codes[first], four(x, first));
-        for group in first + 1..first + groups {
-            let more = _mm256_maddubs_epi16(codes[group], four(x, group));
-            pairs = _mm256_add_epi16(pairs, more);
+    for (first, codes) in (0..GROUPS).step_by(groups).zip(codes.chunks_exact(groups)) {
+        let mut pairs = _mm256_setzero_si256();
+        for (group, &codes) in (first..).zip(codes) {
+            pairs = _mm256_add_epi16(pairs, _mm256_maddubs_epi16(codes, four(x, group)));
         }
         // Both 16-bit halves of a lane take the same factor.
         let small = small[first * 2 / GROUPS];
