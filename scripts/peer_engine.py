@@ -36,11 +36,12 @@ class Peer:
         params.n_gpu_layers = 0
         self.model = llama_cpp.llama_model_load_from_file(str(path).encode(), params)
         params = llama_cpp.llama_context_default_params()
-        params.n_ctx = max(PREFILL, (context + 16) * requests_max)
+        # Each sequence has room of its own, so that none attends past what another one left.
+        params.n_ctx = max(PREFILL, context + 16) * requests_max
         params.n_batch = params.n_ubatch = max(PREFILL, requests_max)
         params.n_seq_max = requests_max
         params.n_threads = params.n_threads_batch = threads
-        params.kv_unified = True
+        params.kv_unified = False
         self.ctx = llama_cpp.llama_init_from_model(self.model, params)
         self.batch = llama_cpp.llama_batch_init(max(PREFILL, requests_max), 0, 1)
 
