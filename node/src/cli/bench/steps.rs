@@ -60,7 +60,7 @@ pub struct StepsArgs {
 /// Reads the share of the time in which steps run.
 fn busy(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
-        Ok(share) if share >= BUSY_MIN && share <= 1.0 => Ok(share),
+        Ok(share) if (BUSY_MIN..=1.0).contains(&share) => Ok(share),
         _ => Err(format!("must be a number from {BUSY_MIN} to 1")),
     }
 }
