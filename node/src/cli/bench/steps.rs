@@ -48,6 +48,10 @@ pub struct StepsArgs {
     #[arg(long, default_value_t = 1.2)]
     seconds: f64,
 
+    /// How to keep weights: `stored` or `f32`
+    #[arg(long, default_value_t = Precision::Stored)]
+    weights: Precision,
+
     /// Share of the time in which steps run: after each there is a pause in proportion
     #[arg(long, default_value_t = 1.0, value_parser = busy)]
     busy: f64,
@@ -144,7 +148,7 @@ impl Bench {
             head: true,
             kv_blocks,
             threads: 1,
-            precision: Precision::Stored,
+            precision: args.weights,
             kv_type: KvType::default(),
             on_progress: &|_| {},
         };

@@ -68,6 +68,10 @@ pub struct TwinArgs {
     #[arg(long, default_value_t = 80)]
     memory_mib: u64,
 
+    /// How hosts keep weights: `stored` or `f32`, which needs `--memory-mib 320`
+    #[arg(long, default_value_t = Precision::Stored)]
+    weights: Precision,
+
     /// Processor time of each host, in cores
     #[arg(long, default_value_t = 0.5)]
     cores: f64,
@@ -121,7 +125,7 @@ pub fn measure(args: &TwinArgs) -> Result<TwinReport, Advice> {
     let server = ServerArgs { server, api_key: None };
     let overheads = overheads(&cluster, &server, args.cores)?;
     let predict = |busy: &[f64]| -> Result<(ScenarioFiles, Outcome), Advice> {
-        let steps = steps_at_once(&quotas, &model, busy)?;
+        let steps = steps_at_once(&quotas, &model, busy, args.weights)?;
         let status = status(&server, &steps)?;
         let head_layers = head_layers(&status, &steps);
         let beyond = Beyond { overheads: overheads.clone(), head_layers };
@@ -167,6 +171,7 @@ fn steps_at_once(
     quotas: &[CpuQuota],
     model: &Path,
     busy: &[f64],
+    weights: Precision,
 ) -> Result<Vec<StepsReport>, Advice> {
     let failed = |source| Advice::new("step times cannot be measured", source);
     let binary = env::current_exe().map_err(failed)?;
@@ -176,7 +181,7 @@ fn steps_at_once(
         let mut command = Command::new(&words[0]);
         command.args(&words[1..]).args(["bench", "steps", "--wait", "--layers"]);
         command.arg(LAYERS.to_string()).arg("--model").arg(model);
-        command.arg("--busy").arg(busy.to_string());
+        command.arg("--busy").arg(busy.to_string()).arg("--weights").arg(weights.to_string());
         Measuring::start(&mut command)
     };
     let mut all =
@@ -241,7 +246,7 @@ fn spec(
         hosts,
         port: 0,
         context_tokens: CONTEXT_TOKENS,
-        weights: Precision::Stored,
+        weights: args.weights,
         kv: KvType::F16,
     })
 }
