@@ -34,7 +34,7 @@ pub struct HostConfig {
     /// Compute threads. Defaults to the number of cores.
     pub threads: Option<usize>,
     /// How to keep weights in memory: `stored`, as in the file, with activations rounded to 8 bits
-    /// in products with quantised ones; or `f32`, exact, slower and larger.
+    /// in products with quantised ones; or `f32`, exact, slower and larger. The same on every host.
     #[serde(default)]
     pub weights: Precision,
     /// How to keep keys and values: `f32`, `f16`, or `int8` with a scale for each token and head. The

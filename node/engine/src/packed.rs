@@ -37,19 +37,25 @@ pub(crate) struct Panels {
     start: usize,
 }
 
+/// Evaluates `$then` with `$format` as the format of a stored type, or `$floats`.
+macro_rules! with_format {
+    ($stored:expr, $format:ident => $then:expr, floats => $floats:expr) => {
+        with_format!(@ $stored, $format, $then, $floats, Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 Q4K Q5K Q6K)
+    };
+    (@ $stored:expr, $format:ident, $then:expr, $floats:expr, $($name:ident)*) => {
+        match $stored {
+            $(Stored::$name => {
+                type $format = layout::$name;
+                $then
+            })*
+            Stored::F32 | Stored::F16 | Stored::BF16 => $floats,
+        }
+    };
+}
+
 /// How weights of a type are packed, if they are quantised.
 fn layout_of(stored: Stored) -> Option<Layout> {
-    Some(match stored {
-        Stored::Q4_0 => layout::Q4_0::LAYOUT,
-        Stored::Q4_1 => layout::Q4_1::LAYOUT,
-        Stored::Q5_0 => layout::Q5_0::LAYOUT,
-        Stored::Q5_1 => layout::Q5_1::LAYOUT,
-        Stored::Q8_0 => layout::Q8_0::LAYOUT,
-        Stored::Q4K => layout::Q4K::LAYOUT,
-        Stored::Q5K => layout::Q5K::LAYOUT,
-        Stored::Q6K => layout::Q6K::LAYOUT,
-        Stored::F32 | Stored::F16 | Stored::BF16 => return None,
-    })
+    with_format!(stored, Type => Some(Type::LAYOUT), floats => None)
 }
 
 /// A scale that is no finite number, in the row of an output.
@@ -173,17 +179,11 @@ impl Panels {
     }
 
     fn run(&self, product: Product<'_>) {
-        match self.stored {
-            Stored::Q4_0 => product.run::<layout::Q4_0>(),
-            Stored::Q4_1 => product.run::<layout::Q4_1>(),
-            Stored::Q5_0 => product.run::<layout::Q5_0>(),
-            Stored::Q5_1 => product.run::<layout::Q5_1>(),
-            Stored::Q8_0 => product.run::<layout::Q8_0>(),
-            Stored::Q4K => product.run::<layout::Q4K>(),
-            Stored::Q5K => product.run::<layout::Q5K>(),
-            Stored::Q6K => product.run::<layout::Q6K>(),
-            Stored::F32 | Stored::F16 | Stored::BF16 => unreachable!("floats are not packed here"),
-        }
+        with_format!(
+            self.stored,
+            Type => product.run::<Type>(),
+            floats => unreachable!("floats are not packed here")
+        )
     }
 }
 

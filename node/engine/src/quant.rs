@@ -44,6 +44,22 @@ pub struct StoredSizeError {
 }
 
 impl Stored {
+    /// All types, the floats first.
+    #[cfg(test)]
+    pub(crate) const ALL: [Self; 11] = [
+        Self::F32,
+        Self::F16,
+        Self::BF16,
+        Self::Q4_0,
+        Self::Q4_1,
+        Self::Q5_0,
+        Self::Q5_1,
+        Self::Q8_0,
+        Self::Q4K,
+        Self::Q5K,
+        Self::Q6K,
+    ];
+
     /// Returns the type with this number in a GGUF file, if it is supported.
     pub fn from_gguf(number: u32) -> Option<Self> {
         Some(match number {
@@ -144,20 +160,6 @@ mod tests {
 
     use super::*;
 
-    const ALL: [Stored; 11] = [
-        Stored::F32,
-        Stored::F16,
-        Stored::BF16,
-        Stored::Q4_0,
-        Stored::Q4_1,
-        Stored::Q5_0,
-        Stored::Q5_1,
-        Stored::Q8_0,
-        Stored::Q4K,
-        Stored::Q5K,
-        Stored::Q6K,
-    ];
-
     /// Blocks of random codes and what the reference implementation (PyPI `gguf`) expands them to.
     #[derive(Deserialize)]
     struct Golden {
@@ -177,7 +179,8 @@ mod tests {
         let golden: Vec<Golden> = serde_json::from_str(text).expect("committed data");
         let mut seen = Vec::new();
         for Golden { r#type, bytes, values } in golden {
-            let stored = ALL.into_iter().find(|it| it.to_string() == r#type).expect("a known type");
+            let stored =
+                Stored::ALL.into_iter().find(|it| it.to_string() == r#type).expect("a known type");
             let expected = from_hex(&values);
             let mut found = vec![0.0; expected.len() / 4];
             stored.expand(&from_hex(&bytes), &mut found).expect("whole blocks");
@@ -186,7 +189,7 @@ mod tests {
             seen.push(stored);
         }
         seen.sort_unstable();
-        assert_eq!(seen, ALL);
+        assert_eq!(seen, Stored::ALL);
     }
 
     #[test]

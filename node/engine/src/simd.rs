@@ -4,6 +4,9 @@
 //! per instruction set and picks one at run time. All sets with fused multiply-add give the same
 //! bits, because a kernel fixes the order of its sums and lanes never share one.
 
+/// 2^112: what the exponents of f16 and f32 differ by.
+const F16_TO_F32: f32 = f32::from_bits((127 + 112) << 23);
+
 /// Loops to run with one of several instruction sets.
 pub(crate) trait Kernel {
     /// What the loops produce.
@@ -20,6 +23,14 @@ pub(crate) trait Kernel {
 #[inline(always)]
 pub(crate) fn multiply_add<const FMA: bool>(a: f32, b: f32, c: f32) -> f32 {
     if FMA { a.mul_add(b, c) } else { a * b + c }
+}
+
+/// The value of a finite f16; what is infinite or no number comes out as 2^16 or more. Without branches,
+/// so that it compiles to vector instructions.
+#[inline(always)]
+pub(crate) fn from_f16(bits: u16) -> f32 {
+    let magnitude = f32::from_bits(u32::from(bits & 0x7FFF) << 13) * F16_TO_F32;
+    f32::from_bits(magnitude.to_bits() | u32::from(bits & 0x8000) << 16)
 }
 
 /// Runs `kernel` with the widest instructions of this machine.
@@ -54,4 +65,16 @@ fn with_avx512<K: Kernel>(kernel: K) -> K::Output {
 #[target_feature(enable = "avx2,fma")]
 fn with_avx2<K: Kernel>(kernel: K) -> K::Output {
     kernel.run::<true, false>()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_finite_half_has_its_value() {
+        for bits in (0..=u16::MAX).filter(|it| it & 0x7C00 != 0x7C00) {
+            assert_eq!(from_f16(bits).to_bits(), half::f16::from_bits(bits).to_f32().to_bits());
+        }
+    }
 }

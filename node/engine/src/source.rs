@@ -243,13 +243,12 @@ impl ModelSource {
     ///
     /// If there is no tensor of this name.
     pub fn f32(&self, name: &str) -> Result<(Vec<f32>, Vec<usize>), SourceError> {
-        let view = self.tensor(name)?;
-        let mut values = vec![0.0; view.shape.iter().product()];
-        view.stored
-            .expand(view.bytes, &mut values)
-            .map_err(|source| SourceError::Size { name: name.to_owned(), source })?;
-        self.settle_conventions(name, view.shape, &mut values);
-        Ok((values, view.shape.to_vec()))
+        let rows = self.rows(name)?;
+        let mut values: Vec<f32> = (0..rows.outputs).flat_map(|it| rows.values(it)).collect();
+        if self.stores_less_one(name) {
+            values.iter_mut().for_each(|value| *value += 1.0);
+        }
+        Ok((values, self.tensor(name)?.shape.to_vec()))
     }
 
     /// Returns the rows of a matrix as they are stored.
@@ -268,7 +267,9 @@ impl ModelSource {
             let source = StoredSizeError { stored, count, expected, found: bytes.len() };
             return Err(SourceError::Size { name: name.to_owned(), source });
         }
-        let interleaved = self.interleaves(name).then_some(self.config.head_dim);
+        let head_dim = self.config.head_dim;
+        let whole_heads = self.interleaves(name) && outputs.is_multiple_of(head_dim);
+        let interleaved = whole_heads.then_some(head_dim);
         Ok(StoredRows { stored, inputs, outputs, bytes, interleaved })
     }
 
@@ -357,17 +358,10 @@ impl ModelSource {
         &self.format
     }
 
-    fn settle_conventions(&self, name: &str, shape: &[usize], values: &mut [f32]) {
-        let stored_less_one = matches!(
-            (&self.format, self.config.arch),
-            (Format::Safetensors(_), Arch::Gemma3) if name.ends_with("norm.weight")
-        );
-        if stored_less_one {
-            values.iter_mut().for_each(|value| *value += 1.0);
-        }
-        if self.interleaves(name) {
-            join_halves(values, shape.last().copied().unwrap_or(1), self.config.head_dim);
-        }
+    /// Whether the values of this tensor are less by one in the file.
+    fn stores_less_one(&self, name: &str) -> bool {
+        matches!((&self.format, self.config.arch), (Format::Safetensors(_), Arch::Gemma3))
+            && name.ends_with("norm.weight")
     }
 
     /// Whether the file interleaves the halves of each head in the rows of this tensor.
@@ -404,17 +398,6 @@ fn open_folder(path: &Path) -> Result<(Format, ModelConfig), SourceError> {
     let files = Safetensors::open(path, config.arch)?;
     config.tied_head |= files.tensor("output.weight").is_none();
     Ok((Format::Safetensors(files), config))
-}
-
-/// Undoes the row order of Llama GGUF files.
-fn join_halves(values: &mut [f32], row: usize, head_dim: usize) {
-    let mut joined = vec![0.0; head_dim * row];
-    for head in values.chunks_exact_mut(head_dim * row) {
-        for (to, joined) in joined.chunks_exact_mut(row).enumerate() {
-            joined.copy_from_slice(&head[interleaved(to, head_dim) * row..][..row]);
-        }
-        head.copy_from_slice(&joined);
-    }
 }
 
 /// Where Llama GGUF files have row `h * head_dim / 2 + i` of a head: in row `2 i + h`.

@@ -115,11 +115,20 @@ async fn links(network: &Network, conductor: &Addr<ConductorHost>) {
 ///
 /// If the system does not say how much is free.
 pub fn half_of_free_memory() -> io::Result<Bytes> {
-    let text = fs::read_to_string("/proc/meminfo")?;
-    let line = text.lines().find_map(|it| it.strip_prefix("MemAvailable:"));
+    memory("/proc/meminfo", "MemAvailable").map(|it| Bytes(it.0 / 2))
+}
+
+/// Returns a size that a file of `/proc` gives in kB, such as `VmRSS` of `/proc/self/status`.
+///
+/// # Errors
+///
+/// If the system has no such file, or the file no such size.
+pub fn memory(file: &str, key: &str) -> io::Result<Bytes> {
+    let text = fs::read_to_string(file)?;
+    let line = text.lines().find_map(|it| it.strip_prefix(key)?.strip_prefix(':'));
     let kib = line.and_then(|it| it.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
-    let unknown = || io::Error::other("/proc/meminfo has no MemAvailable");
-    kib.map(|kib| Bytes(kib * 1024 / 2)).ok_or_else(unknown)
+    let unknown = || io::Error::other(format!("{file} has no {key}"));
+    kib.map(|kib| Bytes(kib * 1024)).ok_or_else(unknown)
 }
 
 /// Describes this machine in words.

@@ -9,7 +9,7 @@ mod gateway;
 mod group;
 mod life;
 mod links;
-mod measure;
+pub(crate) mod measure;
 mod network;
 mod planning;
 mod runtime;

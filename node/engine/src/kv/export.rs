@@ -15,6 +15,8 @@ use super::{Cache, LANES};
 const MAGIC: [u8; 4] = *b"TWKV";
 const VERSION: u8 = 1;
 const HEADER_BYTES: usize = 16;
+/// Types by their number in a header.
+const TYPES: [KvType; 3] = [KvType::F32, KvType::F16, KvType::Int8];
 
 /// Bytes that are no blocks of this shard.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
@@ -110,14 +112,11 @@ impl Cache {
     }
 
     fn header(&self, blocks: u32) -> [u8; HEADER_BYTES] {
-        let kind = match self.store.kind() {
-            KvType::F32 => 0,
-            KvType::F16 => 1,
-            KvType::Int8 => 2,
-        };
+        let number = TYPES.iter().position(|it| *it == self.store.kind());
+        let number = number.expect("every type has a number") as u8;
         let mut header = [0; HEADER_BYTES];
         header[..4].copy_from_slice(&MAGIC);
-        (header[4], header[5]) = (VERSION, kind);
+        (header[4], header[5]) = (VERSION, number);
         header[6..8].copy_from_slice(&(self.kv_heads as u16).to_le_bytes());
         header[8..12].copy_from_slice(&(self.head_size as u32).to_le_bytes());
         header[12..].copy_from_slice(&blocks.to_le_bytes());
@@ -158,12 +157,8 @@ impl Cache {
 
 /// Type and shape that a header names.
 fn words(header: &[u8; HEADER_BYTES]) -> String {
-    let kind = match header[5] {
-        0 => "f32",
-        1 => "f16",
-        2 => "int8",
-        _ => "an unknown type",
-    };
+    let kind = TYPES.get(usize::from(header[5]));
+    let kind = kind.map_or_else(|| "an unknown type".to_owned(), KvType::to_string);
     let heads = u16::from_le_bytes([header[6], header[7]]);
     let size = u32::from_le_bytes([header[8], header[9], header[10], header[11]]);
     format!("{heads} heads of {size} values in {kind}")

@@ -8,9 +8,8 @@ use half::f16;
 use serde::Deserialize;
 
 use super::{BLOCK_TOKENS, LANES, Line};
+use crate::simd::from_f16;
 
-/// 2^112: what the exponents of half and single precision differ by.
-const HALF_TO_SINGLE: f32 = f32::from_bits((127 + 112) << 23);
 /// Beyond all numbers of half precision.
 const HALF_END: f32 = 65536.0;
 
@@ -245,10 +244,8 @@ fn widen<'a, T: Copy>(
 /// The value of half-precision bits, without branches: what is infinite or no number is infinite.
 #[inline(always)]
 fn from_half(bits: u16) -> f32 {
-    let bits = u32::from(bits);
-    let magnitude = f32::from_bits((bits & 0x7fff) << 13) * HALF_TO_SINGLE;
-    let magnitude = if magnitude < HALF_END { magnitude } else { f32::INFINITY };
-    f32::from_bits(magnitude.to_bits() | (bits & 0x8000) << 16)
+    let value = from_f16(bits);
+    if value.abs() < HALF_END { value } else { f32::INFINITY.copysign(value) }
 }
 
 /// A scale, and the codes of values on it. If a value is no number, neither is the scale.

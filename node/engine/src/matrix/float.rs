@@ -13,15 +13,13 @@
 
 use super::{NotFinite, Precision, row_major};
 use crate::quant::Stored;
-use crate::simd::{Kernel, dispatch};
+use crate::simd::{Kernel, dispatch, from_f16};
 use crate::source::StoredRows;
 use crate::tile::{TILE_ROWS, Tile};
 use crate::workers::Workers;
 
 /// Outputs that share a panel: two of the widest vectors.
 const PANEL: usize = 32;
-/// 2^112: what the exponents of f16 and f32 differ by.
-const F16_TO_F32: f32 = f32::from_bits((127 + 112) << 23);
 
 /// Weights of consecutive outputs for one input, on a cache line boundary.
 #[derive(Clone, Copy, Debug)]
@@ -48,20 +46,21 @@ impl Panels {
     /// Packs rows: 16-bit floats as they are, if wanted, and all else as F32.
     pub(super) fn pack(rows: &StoredRows<'_>, precision: Precision) -> Result<Self, NotFinite> {
         let StoredRows { stored, inputs, outputs, .. } = *rows;
-        for output in 0..outputs {
+        let finite = |output| {
             let values = rows.values(output);
-            if let Some(at) = values.iter().position(|it| !it.is_finite()) {
-                return Err(NotFinite { index: output * inputs + at, value: values[at] });
+            match values.iter().position(|it| !it.is_finite()) {
+                None => Ok(values),
+                Some(at) => Err(NotFinite { index: output * inputs + at, value: values[at] }),
             }
-        }
+        };
         let halves = |output| {
             let bytes = rows.row(output).as_chunks().0.iter();
-            bytes.map(|&it| u16::from_le_bytes(it))
+            finite(output).map(|_| bytes.map(|&it| u16::from_le_bytes(it)))
         };
         let lines = match (precision, stored) {
-            (Precision::Stored, Stored::F16) => Lines::F16(lines(inputs, outputs, halves)),
-            (Precision::Stored, Stored::BF16) => Lines::BF16(lines(inputs, outputs, halves)),
-            _ => Lines::F32(lines(inputs, outputs, |output| rows.values(output).into_iter())),
+            (Precision::Stored, Stored::F16) => Lines::F16(lines(inputs, outputs, halves)?),
+            (Precision::Stored, Stored::BF16) => Lines::BF16(lines(inputs, outputs, halves)?),
+            _ => Lines::F32(lines(inputs, outputs, finite)?),
         };
         Ok(Self { inputs, outputs, lines })
     }
@@ -74,9 +73,13 @@ impl Panels {
     /// The weights of one output.
     pub(super) fn row(&self, output: usize) -> Vec<f32> {
         assert!(output < self.outputs, "output {output} of {}", self.outputs);
-        let mut wide = Vec::new();
-        let panel = self.lines.panel(output / PANEL, self.inputs, &mut wide);
-        panel.iter().map(|line| line.0[output % PANEL]).collect()
+        let (panel, lane) =
+            (output / PANEL * self.inputs..(output / PANEL + 1) * self.inputs, output % PANEL);
+        match &self.lines {
+            Lines::F32(lines) => lines[panel].iter().map(|line| line.0[lane]).collect(),
+            Lines::F16(lines) => lines[panel].iter().map(|line| from_f16(line.0[lane])).collect(),
+            Lines::BF16(lines) => lines[panel].iter().map(|line| from_bf16(line.0[lane])).collect(),
+        }
     }
 
     /// Multiplies each row of `x`; returns one row of outputs per row.
@@ -99,18 +102,18 @@ impl Panels {
     }
 }
 
-/// Regroups rows of values into lines.
-fn lines<T: Copy + Default, I: Iterator<Item = T>>(
+/// Regroups rows of values into lines, unless a row is refused.
+fn lines<T: Copy + Default, I: IntoIterator<Item = T>>(
     inputs: usize,
     outputs: usize,
-    row: impl Fn(usize) -> I,
-) -> Vec<Line<T>> {
+    row: impl Fn(usize) -> Result<I, NotFinite>,
+) -> Result<Vec<Line<T>>, NotFinite> {
     let mut lines = vec![Line([T::default(); PANEL]); outputs.div_ceil(PANEL) * inputs];
     for output in 0..outputs {
         let panel = &mut lines[output / PANEL * inputs..][..inputs];
-        panel.iter_mut().zip(row(output)).for_each(|(line, it)| line.0[output % PANEL] = it);
+        panel.iter_mut().zip(row(output)?).for_each(|(line, it)| line.0[output % PANEL] = it);
     }
-    lines
+    Ok(lines)
 }
 
 impl Lines {
@@ -139,13 +142,6 @@ fn widen(lines: &[Line<u16>], wide: &mut Vec<Line<f32>>, value: impl Fn(u16) -> 
             *wide = value(bits);
         }
     }
-}
-
-/// The value of a finite f16. Without branches, so that it compiles to vector instructions.
-#[inline(always)]
-fn from_f16(bits: u16) -> f32 {
-    let magnitude = f32::from_bits(u32::from(bits & 0x7FFF) << 13) * F16_TO_F32;
-    f32::from_bits(magnitude.to_bits() | u32::from(bits & 0x8000) << 16)
 }
 
 /// The value of a bf16.
@@ -251,13 +247,6 @@ mod tests {
             assert_eq!(narrow.multiply(&x, &workers), wide.multiply(&x, &workers), "{stored}");
             let row = stored_rows.values(44);
             assert_eq!((narrow.row(44), wide.row(44)), (row.clone(), row));
-        }
-    }
-
-    #[test]
-    fn every_finite_half_has_its_value() {
-        for bits in (0..=u16::MAX).filter(|it| it & 0x7C00 != 0x7C00) {
-            assert_eq!(from_f16(bits).to_bits(), half::f16::from_bits(bits).to_f32().to_bits());
         }
     }
 }

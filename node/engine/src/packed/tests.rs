@@ -7,16 +7,8 @@ use super::product::Portable;
 use super::*;
 use crate::simd::dispatch;
 
-const ALL: [Stored; 8] = [
-    Stored::Q4_0,
-    Stored::Q4_1,
-    Stored::Q5_0,
-    Stored::Q5_1,
-    Stored::Q8_0,
-    Stored::Q4K,
-    Stored::Q5K,
-    Stored::Q6K,
-];
+/// All types but the floats.
+const ALL: &[Stored] = Stored::ALL.split_at(3).1;
 
 /// Random stored weights of a shape, all finite.
 struct Weights {
@@ -71,7 +63,7 @@ const SHAPES: [(usize, usize); 4] = [(256, 1), (256, 31), (512, 9), (768, 16)];
 #[test]
 fn packed_rows_are_the_rows_of_the_file() {
     let mut random = fastrand::Rng::with_seed(1);
-    for stored in ALL {
+    for &stored in ALL {
         for (inputs, outputs) in SHAPES {
             let weights = Weights::random(stored, inputs, outputs, &mut random);
             let panels = weights.pack();
@@ -84,7 +76,7 @@ fn packed_rows_are_the_rows_of_the_file() {
 
 #[test]
 fn packed_weights_are_at_most_three_percent_larger_than_in_the_file() {
-    for stored in ALL {
+    for &stored in ALL {
         let layout = layout_of(stored).expect("quantised");
         let file = PANEL * stored.bytes_of(layout.unit_inputs()).expect("small");
         assert!(layout.unit_bytes() * 100 <= file * 103, "{stored}: {}", layout.unit_bytes());
@@ -119,22 +111,17 @@ fn with_all_sets<F: Format>(panels: &Panels, x: &[f32]) -> Vec<(&'static str, Ve
 }
 
 fn with_all_sets_as_stored(panels: &Panels, x: &[f32]) -> Vec<(&'static str, Vec<f32>)> {
-    match panels.stored {
-        Stored::Q4_0 => with_all_sets::<layout::Q4_0>(panels, x),
-        Stored::Q4_1 => with_all_sets::<layout::Q4_1>(panels, x),
-        Stored::Q5_0 => with_all_sets::<layout::Q5_0>(panels, x),
-        Stored::Q5_1 => with_all_sets::<layout::Q5_1>(panels, x),
-        Stored::Q8_0 => with_all_sets::<layout::Q8_0>(panels, x),
-        Stored::Q4K => with_all_sets::<layout::Q4K>(panels, x),
-        Stored::Q5K => with_all_sets::<layout::Q5K>(panels, x),
-        _ => with_all_sets::<layout::Q6K>(panels, x),
-    }
+    with_format!(
+        panels.stored,
+        Type => with_all_sets::<Type>(panels, x),
+        floats => unreachable!("floats are not packed here")
+    )
 }
 
 #[test]
 fn all_instructions_give_the_bits_of_plain_loops() {
     let mut random = fastrand::Rng::with_seed(2);
-    for stored in ALL {
+    for &stored in ALL {
         for (inputs, outputs) in SHAPES {
             let panels = Weights::random(stored, inputs, outputs, &mut random).pack();
             for count in [1, 2, 3, 4, 5, 67] {
@@ -150,7 +137,7 @@ fn all_instructions_give_the_bits_of_plain_loops() {
 
 #[test]
 fn the_largest_codes_and_activations_do_not_overflow() {
-    for stored in ALL {
+    for &stored in ALL {
         let mut weights = Weights::random(stored, 256, 8, &mut fastrand::Rng::with_seed(3));
         for fill in [0x00, 0x7F, 0x80, 0xFF] {
             let one = Half::from_f32(1.0).to_le_bytes();
@@ -179,7 +166,7 @@ fn the_largest_codes_and_activations_do_not_overflow() {
 #[test]
 fn product_matches_the_definition_on_rounded_activations() {
     let mut random = fastrand::Rng::with_seed(4);
-    for stored in ALL {
+    for &stored in ALL {
         let weights = Weights::random(stored, 512, 19, &mut random);
         let x = rows(512, &mut random);
         let found = weights.pack().multiply(&x, &Workers::new(1).expect("no thread"));
@@ -202,7 +189,7 @@ fn product_matches_the_definition_on_rounded_activations() {
 fn rows_alone_give_the_bits_of_rows_together() {
     let mut random = fastrand::Rng::with_seed(5);
     let workers = [1, 2, 3].map(|it| Workers::new(it).expect("threads start"));
-    for stored in ALL {
+    for &stored in ALL {
         let panels = Weights::random(stored, 512, 530, &mut random).pack();
         // The last is enough for each of three threads to take rows of its own.
         for count in [0, 1, 2, 6, 13, ROWS_OF_ITS_OWN * 3 + 1] {
@@ -248,7 +235,7 @@ fn nothing_and_next_to_nothing_round_to_zero() {
 fn what_is_no_number_stays_no_number_and_in_its_row() {
     let workers = Workers::new(1).expect("no thread");
     let mut random = fastrand::Rng::with_seed(7);
-    for stored in ALL {
+    for &stored in ALL {
         let panels = Weights::random(stored, 256, 20, &mut random).pack();
         let good = rows(256 * 3, &mut random);
         let expected = panels.multiply(&good, &workers);
@@ -264,7 +251,7 @@ fn what_is_no_number_stays_no_number_and_in_its_row() {
 
 #[test]
 fn a_scale_that_is_no_number_is_found() {
-    for stored in ALL {
+    for &stored in ALL {
         let mut weights = Weights::random(stored, 256, 12, &mut fastrand::Rng::with_seed(8));
         let row = weights.bytes.len() / 12;
         let at = if stored == Stored::Q6K { 208 } else { 0 };

@@ -13,6 +13,7 @@ use thalweg_wire::{LayerRange, Sampling};
 
 use crate::cli::advice::Advice;
 use crate::cli::models;
+use crate::serve::measure;
 
 /// Bytes that each thread reads to find out how fast memory is: more than caches hold.
 const PROBE_BYTES: usize = 256 << 20;
@@ -154,7 +155,8 @@ pub fn measure(args: &EngineArgs) -> Result<EngineReport, Advice> {
         model: bench.name,
         threads: args.threads,
         load_seconds,
-        resident_bytes: resident_bytes(),
+        // Zero where the system does not tell.
+        resident_bytes: measure::memory("/proc/self/status", "VmRSS").map_or(0, |it| it.0),
         weight_bytes,
         memory_bytes_per_second,
         prefill: rates.next().expect("prefill is the first kind"),
@@ -239,11 +241,4 @@ fn memory_bytes_per_second(threads: usize) -> f64 {
         (buffers.len() * PROBE_BYTES) as f64 / begin.elapsed().as_secs_f64()
     };
     (0..3).map(|_| read()).fold(0.0, f64::max)
-}
-
-/// Memory of this process that is in use; zero where the system does not tell.
-fn resident_bytes() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|it| it.strip_prefix("VmRSS:"));
-    line.and_then(|it| it.trim().trim_end_matches(" kB").parse::<u64>().ok()).unwrap_or(0) * 1024
 }
