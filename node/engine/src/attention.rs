@@ -13,7 +13,7 @@ use std::ops::Range;
 
 use crate::exp::exp;
 use crate::kv::{BLOCK_TOKENS, Cache, LANES, LayerTable};
-use crate::simd::{Kernel, dispatch};
+use crate::simd::{Kernel, dispatch, tree_sum};
 use crate::tile::{TILE_ROWS, Tile};
 use crate::workers::Workers;
 
@@ -248,19 +248,6 @@ fn mask(line: &mut [f32; LANES], seen: Range<usize>, value: f32) {
         line[..seen.start].fill(value);
         line[seen.end..].fill(value);
     }
-}
-
-/// Adds lane `i` and lane `i + half` until one is left.
-#[inline(always)]
-fn tree_sum(mut lanes: [f32; LANES]) -> f32 {
-    let mut half = LANES / 2;
-    while half > 0 {
-        for lane in 0..half {
-            lanes[lane] += lanes[lane + half];
-        }
-        half /= 2;
-    }
-    lanes[0]
 }
 
 #[cfg(test)]

@@ -2,7 +2,10 @@
 
 use crate::exp::exp;
 use crate::simd::{Kernel, dispatch};
+use crate::workers::Workers;
 
+/// Values that are computed at once, at most.
+const LANES: usize = 16;
 /// sqrt(2 / pi), from the tanh approximation of GELU (Hendrycks and Gimpel, 2016).
 const SQRT_2_OVER_PI: f32 = 0.797_884_6;
 /// Weight of the cubic term in the same approximation.
@@ -17,11 +20,15 @@ pub(crate) enum Activation {
     Gelu,
 }
 
-/// Returns `activation(gate) * up` in place of `gate`.
-pub(crate) fn gated(activation: Activation, mut gate: Vec<f32>, up: &[f32]) -> Vec<f32> {
+/// The activation of a value takes as long as so many multiply-adds of a product.
+const GATE_WORK: usize = 32;
+
+/// Turns `gate` into `activation(gate) * up`.
+pub(crate) fn gated(activation: Activation, gate: &mut [f32], up: &[f32], workers: &Workers) {
     assert_eq!(gate.len(), up.len(), "one gate per value");
-    dispatch(Gate { activation, gate: &mut gate, up });
-    gate
+    workers.split(gate, LANES, up.len() * GATE_WORK, |first, gate| {
+        dispatch(Gate { activation, gate, up: &up[first * LANES..] });
+    });
 }
 
 struct Gate<'a> {
@@ -57,9 +64,15 @@ fn logistic<const FMA: bool>(x: f32) -> f32 {
 mod tests {
     use super::*;
 
+    fn gated(activation: Activation, mut gate: Vec<f32>, up: &[f32]) -> Vec<f32> {
+        let workers = Workers::new(2).expect("threads start");
+        super::gated(activation, &mut gate, up, &workers);
+        gate
+    }
+
     #[track_caller]
     fn check(activation: Activation, defined: fn(f64) -> f64) {
-        let gate: Vec<f32> = (-2000..2000).map(|it| it as f32 * 0.01).collect();
+        let gate: Vec<f32> = (-20_000..20_000).map(|it| it as f32 * 0.001).collect();
         let up = vec![3.0; gate.len()];
         let found = gated(activation, gate.clone(), &up);
         for (x, found) in gate.iter().zip(found) {

@@ -1,6 +1,7 @@
 //! Tensors: weights, tokenizer, models, sampler and the physical KV cache. Knows no network beyond
 //! fetching models.
 
+mod area;
 mod attention;
 mod config;
 mod exp;
@@ -11,6 +12,7 @@ mod kv;
 mod map;
 mod matrix;
 mod model;
+mod norm;
 mod ops;
 mod packed;
 mod profile;

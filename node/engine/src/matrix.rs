@@ -12,10 +12,15 @@ use std::str::FromStr;
 
 use serde::Deserialize;
 
-use crate::packed::{self, BadScale};
+use crate::area::Area;
+use crate::packed::{self, Activations, BadScale};
 use crate::quant::Stored;
 use crate::source::StoredRows;
 use crate::workers::Workers;
+
+/// Rows per thread from which each thread takes rows of its own and all packed panels; with fewer rows,
+/// each takes all rows and panels of its own.
+const ROWS_OF_ITS_OWN: usize = 64;
 
 /// How to keep the weights of matrices in memory.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
@@ -128,32 +133,83 @@ impl Matrix {
         }
     }
 
-    /// Multiplies each row of `x`; returns one row of outputs per row.
-    pub(crate) fn multiply(&self, x: &[f32], workers: &Workers) -> Vec<f32> {
+    /// Values of one row that goes in.
+    pub(crate) fn inputs(&self) -> usize {
         match self {
-            Self::Float(panels) => panels.multiply(x, workers),
-            Self::Packed(panels) => panels.multiply(x, workers),
+            Self::Float(panels) => panels.inputs(),
+            Self::Packed(panels) => panels.inputs(),
         }
+    }
+
+    /// Adds the work of multiplying `rows` rows to `tasks`, cut as suits `threads` threads; runs of outputs
+    /// are `run` of the widest panels long.
+    fn cut<'a>(
+        &'a self,
+        out: &'a mut [f32],
+        rows: usize,
+        workers: &Workers,
+        run: usize,
+    ) -> Vec<Task<'a>> {
+        let area = Area::new(out, self.outputs());
+        let task =
+            |first_row, first_output, area| Task { matrix: self, first_row, first_output, area };
+        if matches!(self, Self::Packed(_)) && rows >= ROWS_OF_ITS_OWN * workers.threads() {
+            let run = workers.run_of(rows / packed::TILE_ROWS, usize::MAX) * packed::TILE_ROWS;
+            return area
+                .split_rows(run)
+                .zip((0..).step_by(run))
+                .map(|(area, row)| task(row, 0, area))
+                .collect();
+        }
+        let run = run * float::PANEL;
+        let parts = area.split_columns(run).zip((0..).step_by(run));
+        parts.map(|(area, output)| task(0, output, area)).collect()
     }
 }
 
-/// Turns panels of `PANEL` outputs, in which rows follow each other, into rows of `outputs` outputs.
-pub(crate) fn row_major<const PANEL: usize>(
-    mut panels: Vec<f32>,
-    rows: usize,
-    outputs: usize,
-) -> Vec<f32> {
-    if rows == 1 {
-        panels.truncate(outputs);
-        return panels;
+/// A part of a product: some rows and outputs.
+struct Task<'a> {
+    matrix: &'a Matrix,
+    first_row: usize,
+    first_output: usize,
+    area: Area<'a>,
+}
+
+/// Multiplies each row of `x` with matrices that all take such rows; returns one row of outputs per row
+/// and matrix. Together they are prepared once and given out to the threads once.
+pub(crate) fn multiply<const N: usize>(
+    matrices: [&Matrix; N],
+    x: &[f32],
+    workers: &Workers,
+) -> [Vec<f32>; N] {
+    let inputs = matrices[0].inputs();
+    assert!(matrices.iter().all(|it| it.inputs() == inputs), "matrices take the same rows");
+    assert!(x.len().is_multiple_of(inputs), "activations are whole rows");
+    let rows = x.len() / inputs;
+    let mut outs = matrices.map(|it| vec![0.0; rows * it.outputs()]);
+    if rows == 0 {
+        return outs;
     }
-    let mut out = vec![0.0; rows * outputs];
-    for (row, out) in out.chunks_mut(outputs).enumerate() {
-        for (out, panel) in out.chunks_mut(PANEL).zip(panels.chunks(PANEL * rows)) {
-            out.copy_from_slice(&panel[row * PANEL..][..out.len()]);
-        }
-    }
-    out
+    let packed = |it: &&Matrix| matches!(it, Matrix::Packed(_));
+    let codes = matrices.iter().any(packed).then(|| Activations::new(x, inputs, workers));
+    let tiles = if matrices.iter().all(|it| packed(it)) { vec![] } else { float::tiles(x, inputs) };
+    let outputs: usize = matrices.iter().map(|it| it.outputs()).sum();
+    let multiply_adds = rows * outputs * inputs;
+    let run = workers.run_of(outputs.div_ceil(float::PANEL), multiply_adds);
+    let parts = matrices.iter().zip(&mut outs);
+    let tasks = parts.flat_map(|(matrix, out)| matrix.cut(out, rows, workers, run)).collect();
+    workers.each(
+        tasks,
+        multiply_adds,
+        |Task { matrix, first_row, first_output, area }: Task<'_>| match (matrix, &codes) {
+            (Matrix::Packed(panels), Some(codes)) => {
+                panels.multiply(codes, first_row, first_output, area);
+            }
+            (Matrix::Packed(_), None) => unreachable!("packed matrices have codes"),
+            (Matrix::Float(panels), _) => panels.multiply(&tiles, first_output, area),
+        },
+    );
+    outs
 }
 
 #[cfg(test)]

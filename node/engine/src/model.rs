@@ -9,19 +9,19 @@ pub(crate) use pass::{Part, Pass};
 pub use weights::LoadError;
 pub(crate) use weights::Weights;
 
-use crate::config::{Arch, ModelConfig};
-use crate::ops::{Linear, Rows};
+use crate::config::Arch;
+use crate::ops::{Ops, Rows};
 
 /// One layer of a model.
 #[derive(Debug)]
-pub(crate) enum Layer {
-    Llama(Box<llama::Layer>),
-    Gemma3(Box<gemma3::Layer>),
+pub(crate) enum Layer<O: Ops> {
+    Llama(Box<llama::Layer<O>>),
+    Gemma3(Box<gemma3::Layer<O>>),
 }
 
-impl Layer {
+impl<O: Ops> Layer<O> {
     /// Loads layer `index`.
-    pub(crate) fn load(weights: &Weights<'_>, index: usize) -> Result<Self, LoadError> {
+    pub(crate) fn load(weights: &Weights<'_, O>, index: usize) -> Result<Self, LoadError> {
         Ok(match weights.config().arch {
             Arch::Llama => Self::Llama(Box::new(llama::Layer::load(weights, index)?)),
             Arch::Gemma3 => Self::Gemma3(Box::new(gemma3::Layer::load(weights, index)?)),
@@ -29,16 +29,10 @@ impl Layer {
     }
 
     /// Runs the layer over the rows of a pass.
-    pub(crate) fn forward(&self, x: Rows, pass: &mut Pass<'_>) -> Rows {
+    pub(crate) fn forward(&self, x: Rows, pass: &mut Pass<'_, O>) -> Rows {
         match self {
             Self::Llama(layer) => layer.forward(x, pass),
             Self::Gemma3(layer) => layer.forward(x, pass),
         }
     }
-}
-
-/// The table that turns tokens into rows. It may be the head's matrix too.
-pub(crate) fn embed(table: &Linear, tokens: &[u32], config: &ModelConfig) -> Vec<f32> {
-    let rows = tokens.iter().flat_map(|&token| table.matrix().row(token as usize));
-    rows.map(|it| it * config.embedding_scale).collect()
 }

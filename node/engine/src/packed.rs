@@ -11,17 +11,13 @@ mod unit;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
-use activations::{Activations, TILE_ROWS};
+pub(crate) use activations::{Activations, TILE_ROWS};
 use layout::{Format, Layout, PANEL};
 use product::Product;
 
-use crate::matrix::row_major;
+use crate::area::Area;
 use crate::quant::Stored;
-use crate::workers::Workers;
 
-/// Rows per thread from which each thread takes rows of its own and all panels; with fewer rows,
-/// each takes all rows and panels of its own.
-const ROWS_OF_ITS_OWN: usize = 64;
 /// Panels begin at multiples of this many bytes: the size of a cache line.
 const ALIGN: usize = 64;
 
@@ -129,44 +125,27 @@ impl Panels {
         units.flat_map(values).collect()
     }
 
-    /// Multiplies each row of `x`; returns one row of outputs per row.
-    pub(crate) fn multiply(&self, x: &[f32], workers: &Workers) -> Vec<f32> {
-        let activations = Activations::new(x, self.inputs);
-        let (rows, outputs) = (activations.rows, self.outputs);
-        let multiply_adds = rows * outputs * self.inputs;
-        if rows >= ROWS_OF_ITS_OWN * workers.threads() {
-            let mut out = vec![0.0; rows * outputs];
-            let tile = TILE_ROWS * outputs;
-            workers.split(&mut out, tile, multiply_adds, |first, out| {
-                self.run(Product {
-                    panels: self.panels_from(0),
-                    outputs,
-                    activations: &activations,
-                    first_row: first * TILE_ROWS,
-                    rows: out.len() / outputs,
-                    row_step: outputs,
-                    panel_step: PANEL,
-                    out,
-                });
-            });
-            return out;
-        }
-        let mut panels = vec![0.0; outputs.div_ceil(PANEL) * PANEL * rows];
-        if rows > 0 {
-            workers.split(&mut panels, PANEL * rows, multiply_adds, |first, out| {
-                self.run(Product {
-                    panels: self.panels_from(first),
-                    outputs: out.len() / rows,
-                    activations: &activations,
-                    first_row: 0,
-                    rows,
-                    row_step: PANEL,
-                    panel_step: PANEL * rows,
-                    out,
-                });
-            });
-        }
-        row_major::<PANEL>(panels, rows, outputs)
+    /// Values of one row that goes in.
+    pub(crate) fn inputs(&self) -> usize {
+        self.inputs
+    }
+
+    /// Multiplies rows of activations, from `first_row` on, with the outputs from `first_output` on: whole
+    /// tiles and panels.
+    pub(crate) fn multiply(
+        &self,
+        activations: &Activations,
+        first_row: usize,
+        first_output: usize,
+        out: Area<'_>,
+    ) {
+        let panels = self.panels_from(first_output / PANEL);
+        let product = Product { panels, activations, first_row, out };
+        with_format!(
+            self.stored,
+            Type => product.run::<Type>(),
+            floats => unreachable!("floats are not packed here")
+        );
     }
 
     fn panel_bytes(&self) -> usize {
@@ -176,14 +155,6 @@ impl Panels {
     /// The packed bytes of this panel and all that follow.
     fn panels_from(&self, panel: usize) -> &[u8] {
         &self.bytes[self.start..][panel * self.panel_bytes()..]
-    }
-
-    fn run(&self, product: Product<'_>) {
-        with_format!(
-            self.stored,
-            Type => product.run::<Type>(),
-            floats => unreachable!("floats are not packed here")
-        )
     }
 }
 

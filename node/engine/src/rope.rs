@@ -2,6 +2,11 @@
 //! `i + size / 2`, by the angle `position * frequency(i)`.
 
 use crate::config::ModelConfig;
+use crate::simd::{Kernel, dispatch};
+use crate::workers::Workers;
+
+/// Turning a value takes as long as so many multiply-adds of a product.
+const TURN_WORK: usize = 8;
 
 /// The frequencies of one kind of layer, in radians per position.
 #[derive(Clone, Debug)]
@@ -45,10 +50,38 @@ pub(crate) struct Turns {
 }
 
 impl Turns {
-    /// Turns every head of every row; rows have `width` values.
-    pub(crate) fn apply(&self, rows: &mut [f32], width: usize) {
+    /// Turns every head of every row.
+    pub(crate) fn apply(&self, rows: &mut [f32], workers: &Workers) {
+        let count = self.turns.len() / self.pairs;
+        if count == 0 {
+            return;
+        }
+        let (width, work) = (rows.len() / count, rows.len() * TURN_WORK);
+        workers.split(rows, width, work, |first, rows| {
+            dispatch(Turning {
+                turns: &self.turns[first * self.pairs..],
+                pairs: self.pairs,
+                rows,
+                width,
+            });
+        });
+    }
+}
+
+struct Turning<'a> {
+    turns: &'a [(f32, f32)],
+    pairs: usize,
+    rows: &'a mut [f32],
+    width: usize,
+}
+
+impl Kernel for Turning<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<const FMA: bool, const WIDE: bool>(self) {
         let turns = self.turns.chunks_exact(self.pairs);
-        for (row, turns) in rows.chunks_exact_mut(width).zip(turns) {
+        for (row, turns) in self.rows.chunks_exact_mut(self.width).zip(turns) {
             for head in row.chunks_exact_mut(2 * self.pairs) {
                 let (left, right) = head.split_at_mut(self.pairs);
                 for ((left, right), &(sin, cos)) in left.iter_mut().zip(right).zip(turns) {
@@ -67,7 +100,7 @@ mod tests {
     fn a_quarter_turn_swaps_the_halves() {
         let quarter = Frequencies(vec![std::f32::consts::FRAC_PI_2, 0.0]);
         let mut row = vec![1.0, 2.0, 3.0, 4.0];
-        quarter.turns([1].into_iter()).apply(&mut row, 4);
+        quarter.turns([1].into_iter()).apply(&mut row, &Workers::new(1).expect("no thread"));
         let expected = [-3.0, 2.0, 1.0, 4.0];
         assert!(row.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-6), "{row:?}");
     }
@@ -79,7 +112,9 @@ mod tests {
         let product = |at: usize, to: usize| -> f32 {
             let turned = |position| {
                 let mut row = query.to_vec();
-                frequencies.turns([position].into_iter()).apply(&mut row, 8);
+                frequencies
+                    .turns([position].into_iter())
+                    .apply(&mut row, &Workers::new(1).expect("no thread"));
                 row
             };
             turned(at).iter().zip(turned(to)).map(|(a, b)| a * b).sum()

@@ -25,6 +25,19 @@ pub(crate) fn multiply_add<const FMA: bool>(a: f32, b: f32, c: f32) -> f32 {
     if FMA { a.mul_add(b, c) } else { a * b + c }
 }
 
+/// Adds lane `i` and lane `i + half` until one is left; lanes are a power of two.
+#[inline(always)]
+pub(crate) fn tree_sum<const LANES: usize>(mut lanes: [f32; LANES]) -> f32 {
+    let mut half = LANES / 2;
+    while half > 0 {
+        for lane in 0..half {
+            lanes[lane] += lanes[lane + half];
+        }
+        half /= 2;
+    }
+    lanes[0]
+}
+
 /// The value of a finite f16; what is infinite or no number comes out as 2^16 or more. Without branches,
 /// so that it compiles to vector instructions.
 #[inline(always)]

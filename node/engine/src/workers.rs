@@ -3,7 +3,7 @@
 //! Work is split over outputs, never inside a sum, so the number of threads changes no bit of any
 //! result. Idle threads park: several processes may share the cores.
 
-use rayon::iter::{IndexedParallelIterator, ParallelIterator};
+use rayon::iter::{IndexedParallelIterator, IntoParallelIterator, ParallelIterator};
 use rayon::slice::ParallelSliceMut;
 use rayon::{ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder};
 
@@ -43,24 +43,47 @@ impl Workers {
         }
     }
 
+    /// How many of `pieces` pieces to give out together: all if there are fewer than some
+    /// `multiply_adds` to do.
+    pub(crate) fn run_of(&self, pieces: usize, multiply_adds: usize) -> usize {
+        match self.pool_for(multiply_adds) {
+            None => pieces.max(1),
+            Some(pool) => pieces.div_ceil(pool.current_num_threads() * PIECES_PER_THREAD).max(1),
+        }
+    }
+
     /// Calls `work(first, pieces)` for runs of consecutive pieces of `out`, each `piece` values
-    /// long; `first` numbers the first piece of the run. Runs are disjoint and cover `out`. All of it
-    /// is one run if there are fewer than some `multiply_adds` to do.
-    pub(crate) fn split(
+    /// long; `first` numbers the first piece of the run. Runs are disjoint and cover `out`.
+    pub(crate) fn split<T: Send>(
         &self,
-        out: &mut [f32],
+        out: &mut [T],
         piece: usize,
         multiply_adds: usize,
-        work: impl Fn(usize, &mut [f32]) + Sync,
+        work: impl Fn(usize, &mut [T]) + Sync,
     ) {
-        let pool = self.pool.as_ref().filter(|_| multiply_adds >= SPLIT_WORK_MIN);
-        let Some(pool) = pool else { return work(0, out) };
-        let pieces = out.len().div_ceil(piece);
-        let run = pieces.div_ceil(pool.current_num_threads() * PIECES_PER_THREAD);
+        let Some(pool) = self.pool_for(multiply_adds) else { return work(0, out) };
+        let run = self.run_of(out.len().div_ceil(piece), multiply_adds);
         pool.install(|| {
             let runs = out.par_chunks_mut(run * piece).enumerate();
             runs.for_each(|(index, out)| work(index * run, out));
         });
+    }
+
+    /// Calls `work` for each of `tasks`; returns what it returns, in order.
+    pub(crate) fn each<T: Send, R: Send>(
+        &self,
+        tasks: Vec<T>,
+        multiply_adds: usize,
+        work: impl Fn(T) -> R + Sync + Send,
+    ) -> Vec<R> {
+        match self.pool_for(multiply_adds) {
+            None => tasks.into_iter().map(work).collect(),
+            Some(pool) => pool.install(|| tasks.into_par_iter().map(work).collect()),
+        }
+    }
+
+    fn pool_for(&self, multiply_adds: usize) -> Option<&ThreadPool> {
+        self.pool.as_ref().filter(|_| multiply_adds >= SPLIT_WORK_MIN)
     }
 }
 
@@ -82,6 +105,15 @@ mod tests {
                 let expected: Vec<f32> = (0..pieces).flat_map(|it| [it as f32; 3]).collect();
                 assert_eq!(out, expected, "{threads} threads, {pieces} pieces");
             }
+        }
+    }
+
+    #[test]
+    fn answers_come_in_the_order_of_the_tasks() {
+        for threads in [1, 3] {
+            let workers = Workers::new(threads).expect("threads start");
+            let found = workers.each((0..100).collect(), SPLIT_WORK_MIN, |it: usize| 2 * it);
+            assert_eq!(found, (0..200).step_by(2).collect::<Vec<_>>());
         }
     }
 }

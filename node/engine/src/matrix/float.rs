@@ -11,15 +11,15 @@
 //! registers. Every output is one chain of multiply-adds over the inputs in order. Panels of 16-bit
 //! floats are widened one at a time, next to the processor: half the memory, the same bits.
 
-use super::{NotFinite, Precision, row_major};
+use super::{NotFinite, Precision};
+use crate::area::Area;
 use crate::quant::Stored;
 use crate::simd::{Kernel, dispatch, from_f16};
 use crate::source::StoredRows;
 use crate::tile::{TILE_ROWS, Tile};
-use crate::workers::Workers;
 
 /// Outputs that share a panel: two of the widest vectors.
-const PANEL: usize = 32;
+pub(super) const PANEL: usize = 32;
 
 /// Weights of consecutive outputs for one input, on a cache line boundary.
 #[derive(Clone, Copy, Debug)]
@@ -82,24 +82,23 @@ impl Panels {
         }
     }
 
-    /// Multiplies each row of `x`; returns one row of outputs per row.
-    pub(super) fn multiply(&self, x: &[f32], workers: &Workers) -> Vec<f32> {
-        assert!(x.len().is_multiple_of(self.inputs), "activations are whole rows");
-        let inputs = self.inputs;
-        let rows = x.len() / inputs;
-        let mut panels = vec![0.0; self.outputs.div_ceil(PANEL) * PANEL * rows];
-        if rows == 0 {
-            return panels;
-        }
-        let tiles = x.chunks(TILE_ROWS * inputs);
-        let tile = |x: &[f32]| Tile::new(x.len() / inputs, |row| &x[row * inputs..][..inputs]);
-        let tiles: Vec<Tile> = tiles.map(tile).collect();
-        let multiply_adds = panels.len() * inputs;
-        workers.split(&mut panels, PANEL * rows, multiply_adds, |first, out| {
-            dispatch(Product { inputs, lines: &self.lines, first, tiles: &tiles, rows, out });
-        });
-        row_major::<PANEL>(panels, rows, self.outputs)
+    /// Values of one row that goes in.
+    pub(super) fn inputs(&self) -> usize {
+        self.inputs
     }
+
+    /// Multiplies the rows of `tiles` with the outputs from `first_output` on, a whole number of panels.
+    pub(super) fn multiply(&self, tiles: &[Tile], first_output: usize, out: Area<'_>) {
+        let first = first_output / PANEL;
+        dispatch(Product { inputs: self.inputs, lines: &self.lines, first, tiles, out });
+    }
+}
+
+/// Regroups rows of `inputs` activations for products.
+pub(super) fn tiles(x: &[f32], inputs: usize) -> Vec<Tile> {
+    let tiles = x.chunks(TILE_ROWS * inputs);
+    let tile = |x: &[f32]| Tile::new(x.len() / inputs, |row| &x[row * inputs..][..inputs]);
+    tiles.map(tile).collect()
 }
 
 /// Regroups rows of values into lines, unless a row is refused.
@@ -157,21 +156,26 @@ struct Product<'a> {
     /// Number of the first panel.
     first: usize,
     tiles: &'a [Tile],
-    rows: usize,
-    out: &'a mut [f32],
+    out: Area<'a>,
 }
 
 impl Kernel for Product<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<const FMA: bool, const WIDE: bool>(self) {
+    fn run<const FMA: bool, const WIDE: bool>(mut self) {
         let mut wide = Vec::new();
-        for (index, out) in self.out.chunks_exact_mut(self.rows * PANEL).enumerate() {
-            let panel = self.lines.panel(self.first + index, self.inputs, &mut wide);
-            let rows = out.as_chunks_mut::<PANEL>().0.chunks_mut(TILE_ROWS);
-            for (out, tile) in rows.zip(self.tiles) {
-                tile.multiply::<PANEL, FMA, WIDE>(panel.iter().map(|line| &line.0), out);
+        for column in (0..self.out.columns()).step_by(PANEL) {
+            let panel = self.lines.panel(self.first + column / PANEL, self.inputs, &mut wide);
+            let width = PANEL.min(self.out.columns() - column);
+            for (index, tile) in self.tiles.iter().enumerate() {
+                let mut sums = [[0.0; PANEL]; TILE_ROWS];
+                let first_row = index * TILE_ROWS;
+                let sums = &mut sums[..TILE_ROWS.min(self.out.rows() - first_row)];
+                tile.multiply::<PANEL, FMA, WIDE>(panel.iter().map(|line| &line.0), sums);
+                for (row, sums) in (first_row..).zip(sums) {
+                    self.out.row(row)[column..][..width].copy_from_slice(&sums[..width]);
+                }
             }
         }
     }
@@ -180,11 +184,17 @@ impl Kernel for Product<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::matrix::Matrix;
+    use crate::matrix::{Matrix, multiply};
+    use crate::workers::Workers;
 
     fn values(count: usize, seed: u64) -> Vec<f32> {
         let mut random = fastrand::Rng::with_seed(seed);
         (0..count).map(|_| random.f32() * 2.0 - 1.0).collect()
+    }
+
+    fn product(matrix: &Matrix, x: &[f32], workers: &Workers) -> Vec<f32> {
+        let [product] = multiply([matrix], x, workers);
+        product
     }
 
     fn naive(weights: &[f32], x: &[f32], inputs: usize) -> Vec<f32> {
@@ -203,7 +213,7 @@ mod tests {
             let matrix = Matrix::of_f32(&weights, inputs);
             for rows in [0, 1, 2, 3, 5, 8, 9, 12, 17] {
                 let x = values(rows * inputs, 2);
-                let found = matrix.multiply(&x, &workers);
+                let found = product(&matrix, &x, &workers);
                 let expected = naive(&weights, &x, inputs);
                 assert_eq!(found.len(), expected.len());
                 for (found, expected) in found.iter().zip(expected) {
@@ -218,8 +228,8 @@ mod tests {
         let (one, two) = (Workers::new(1).expect("no thread"), Workers::new(2).expect("threads"));
         let matrix = Matrix::of_f32(&values(300 * 70, 3), 300);
         let x = values(300 * 13, 4);
-        let together = matrix.multiply(&x, &two);
-        let alone: Vec<f32> = x.chunks(300).flat_map(|it| matrix.multiply(it, &one)).collect();
+        let together = product(&matrix, &x, &two);
+        let alone: Vec<f32> = x.chunks(300).flat_map(|it| product(&matrix, it, &one)).collect();
         assert_eq!(together, alone);
     }
 
@@ -241,10 +251,13 @@ mod tests {
             let bits = |_| (random.u16(..) & 0xBFFF).to_le_bytes();
             let bytes: Vec<u8> = (0..inputs * outputs).flat_map(bits).collect();
             let stored_rows = StoredRows::new(stored, inputs, &bytes);
-            let narrow = Panels::pack(&stored_rows, Precision::Stored).expect("finite");
-            let wide = Panels::pack(&stored_rows, Precision::F32).expect("finite");
-            assert!(!matches!(narrow.lines, Lines::F32(_)) && matches!(wide.lines, Lines::F32(_)));
-            assert_eq!(narrow.multiply(&x, &workers), wide.multiply(&x, &workers), "{stored}");
+            let [narrow, wide] = [Precision::Stored, Precision::F32].map(|it| {
+                let panels = Panels::pack(&stored_rows, it).expect("finite");
+                assert!(matches!(panels.lines, Lines::F32(_)) == (it == Precision::F32));
+                Matrix::Float(panels)
+            });
+            let [found, expected] = multiply([&narrow, &wide], &x, &workers);
+            assert_eq!(found, expected, "{stored}");
             let row = stored_rows.values(44);
             assert_eq!((narrow.row(44), wide.row(44)), (row.clone(), row));
         }

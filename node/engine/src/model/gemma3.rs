@@ -8,30 +8,30 @@
 
 use super::{LoadError, Pass, Weights};
 use crate::gate::Activation;
-use crate::ops::{Linear, RmsNorm, Rows, gated};
+use crate::ops::{Ops, Rows};
 
 /// Weights of one layer.
 #[derive(Debug)]
-pub(crate) struct Layer {
+pub(crate) struct Layer<O: Ops> {
     index: usize,
-    attention_norm: RmsNorm,
-    query: Linear,
-    query_norm: RmsNorm,
-    key: Linear,
-    key_norm: RmsNorm,
-    value: Linear,
-    output: Linear,
-    post_attention_norm: RmsNorm,
-    feed_forward_norm: RmsNorm,
-    gate: Linear,
-    up: Linear,
-    down: Linear,
-    post_feed_forward_norm: RmsNorm,
+    attention_norm: O::Norm,
+    query: O::Linear,
+    query_norm: O::Norm,
+    key: O::Linear,
+    key_norm: O::Norm,
+    value: O::Linear,
+    output: O::Linear,
+    post_attention_norm: O::Norm,
+    feed_forward_norm: O::Norm,
+    gate: O::Linear,
+    up: O::Linear,
+    down: O::Linear,
+    post_feed_forward_norm: O::Norm,
 }
 
-impl Layer {
+impl<O: Ops> Layer<O> {
     /// Loads layer `index`.
-    pub(crate) fn load(weights: &Weights<'_>, index: usize) -> Result<Self, LoadError> {
+    pub(crate) fn load(weights: &Weights<'_, O>, index: usize) -> Result<Self, LoadError> {
         let name = |part: &str| format!("blk.{index}.{part}.weight");
         Ok(Self {
             index,
@@ -52,25 +52,26 @@ impl Layer {
     }
 
     /// Runs the layer.
-    pub(crate) fn forward(&self, x: Rows, pass: &mut Pass<'_>) -> Rows {
-        let attended = self.attention(self.attention_norm.forward(x.clone()), pass);
-        let x = x + self.post_attention_norm.forward(attended);
-        let fed = self.feed_forward(self.feed_forward_norm.forward(x.clone()), pass);
-        x + self.post_feed_forward_norm.forward(fed)
+    pub(crate) fn forward(&self, x: Rows, pass: &mut Pass<'_, O>) -> Rows {
+        let ops = pass.ops;
+        let attended = self.attention(ops.norm(&self.attention_norm, x.clone()), pass);
+        let x = ops.add(x, ops.norm(&self.post_attention_norm, attended));
+        let fed = self.feed_forward(ops.norm(&self.feed_forward_norm, x.clone()), ops);
+        ops.add(x, ops.norm(&self.post_feed_forward_norm, fed))
     }
 
-    fn attention(&self, x: Rows, pass: &mut Pass<'_>) -> Rows {
-        let query = self.query.forward(x.clone(), pass.workers);
-        let key = self.key.forward(x.clone(), pass.workers);
-        let value = self.value.forward(x, pass.workers);
-        let (query, key) = (self.query_norm.forward_heads(query), self.key_norm.forward_heads(key));
-        let attended = pass.attend(self.index, query, key, value);
-        self.output.forward(attended, pass.workers)
+    fn attention(&self, x: Rows, pass: &mut Pass<'_, O>) -> Rows {
+        let ops = pass.ops;
+        let [query, key, value] = ops.linear(x, [&self.query, &self.key, &self.value]);
+        let (query, key) = (ops.norm(&self.query_norm, query), ops.norm(&self.key_norm, key));
+        let attended = pass.attend(self.index, [query, key, value]);
+        let [output] = ops.linear(attended, [&self.output]);
+        output
     }
 
-    fn feed_forward(&self, x: Rows, pass: &Pass<'_>) -> Rows {
-        let gate = self.gate.forward(x.clone(), pass.workers);
-        let up = self.up.forward(x, pass.workers);
-        self.down.forward(gated(Activation::Gelu, gate, up), pass.workers)
+    fn feed_forward(&self, x: Rows, ops: &O) -> Rows {
+        let [gate, up] = ops.linear(x, [&self.gate, &self.up]);
+        let [down] = ops.linear(ops.gated(Activation::Gelu, gate, up), [&self.down]);
+        down
     }
 }

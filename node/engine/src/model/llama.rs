@@ -7,26 +7,26 @@
 
 use super::{LoadError, Pass, Weights};
 use crate::gate::Activation;
-use crate::ops::{Linear, RmsNorm, Rows, gated};
+use crate::ops::{Ops, Rows};
 
 /// Weights of one layer.
 #[derive(Debug)]
-pub(crate) struct Layer {
+pub(crate) struct Layer<O: Ops> {
     index: usize,
-    attention_norm: RmsNorm,
-    query: Linear,
-    key: Linear,
-    value: Linear,
-    output: Linear,
-    feed_forward_norm: RmsNorm,
-    gate: Linear,
-    up: Linear,
-    down: Linear,
+    attention_norm: O::Norm,
+    query: O::Linear,
+    key: O::Linear,
+    value: O::Linear,
+    output: O::Linear,
+    feed_forward_norm: O::Norm,
+    gate: O::Linear,
+    up: O::Linear,
+    down: O::Linear,
 }
 
-impl Layer {
+impl<O: Ops> Layer<O> {
     /// Loads layer `index`.
-    pub(crate) fn load(weights: &Weights<'_>, index: usize) -> Result<Self, LoadError> {
+    pub(crate) fn load(weights: &Weights<'_, O>, index: usize) -> Result<Self, LoadError> {
         let name = |part: &str| format!("blk.{index}.{part}.weight");
         Ok(Self {
             index,
@@ -43,22 +43,24 @@ impl Layer {
     }
 
     /// Runs the layer.
-    pub(crate) fn forward(&self, x: Rows, pass: &mut Pass<'_>) -> Rows {
-        let x = x.clone() + self.attention(self.attention_norm.forward(x), pass);
-        x.clone() + self.feed_forward(self.feed_forward_norm.forward(x), pass)
+    pub(crate) fn forward(&self, x: Rows, pass: &mut Pass<'_, O>) -> Rows {
+        let ops = pass.ops;
+        let attended = self.attention(ops.norm(&self.attention_norm, x.clone()), pass);
+        let x = ops.add(x, attended);
+        let fed = self.feed_forward(ops.norm(&self.feed_forward_norm, x.clone()), ops);
+        ops.add(x, fed)
     }
 
-    fn attention(&self, x: Rows, pass: &mut Pass<'_>) -> Rows {
-        let query = self.query.forward(x.clone(), pass.workers);
-        let key = self.key.forward(x.clone(), pass.workers);
-        let value = self.value.forward(x, pass.workers);
-        let attended = pass.attend(self.index, query, key, value);
-        self.output.forward(attended, pass.workers)
+    fn attention(&self, x: Rows, pass: &mut Pass<'_, O>) -> Rows {
+        let rows = pass.ops.linear(x, [&self.query, &self.key, &self.value]);
+        let attended = pass.attend(self.index, rows);
+        let [output] = pass.ops.linear(attended, [&self.output]);
+        output
     }
 
-    fn feed_forward(&self, x: Rows, pass: &Pass<'_>) -> Rows {
-        let gate = self.gate.forward(x.clone(), pass.workers);
-        let up = self.up.forward(x, pass.workers);
-        self.down.forward(gated(Activation::Silu, gate, up), pass.workers)
+    fn feed_forward(&self, x: Rows, ops: &O) -> Rows {
+        let [gate, up] = ops.linear(x, [&self.gate, &self.up]);
+        let [down] = ops.linear(ops.gated(Activation::Silu, gate, up), [&self.down]);
+        down
     }
 }

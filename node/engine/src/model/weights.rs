@@ -3,8 +3,8 @@
 use thalweg_wire::LayerRange;
 
 use crate::config::ModelConfig;
-use crate::matrix::{Matrix, NotFinite, Precision};
-use crate::ops::{Linear, RmsNorm};
+use crate::matrix::{NotFinite, Precision};
+use crate::ops::Ops;
 use crate::source::{ModelSource, SourceError};
 
 /// A shard that could not be loaded.
@@ -43,16 +43,17 @@ pub enum LoadError {
     },
 }
 
-/// Where a shard's tensors come from.
-pub(crate) struct Weights<'a> {
+/// Where a shard's tensors come from, and what they are loaded for.
+pub(crate) struct Weights<'a, O> {
     source: &'a ModelSource,
+    ops: &'a O,
     precision: Precision,
 }
 
-impl<'a> Weights<'a> {
+impl<'a, O: Ops> Weights<'a, O> {
     /// Loads from `source`, with matrices in `precision`.
-    pub(crate) fn new(source: &'a ModelSource, precision: Precision) -> Self {
-        Self { source, precision }
+    pub(crate) fn new(source: &'a ModelSource, ops: &'a O, precision: Precision) -> Self {
+        Self { source, ops, precision }
     }
 
     /// Dimensions and constants.
@@ -61,20 +62,20 @@ impl<'a> Weights<'a> {
     }
 
     /// Loads the weight of a norm.
-    pub(crate) fn norm(&self, name: &str) -> Result<RmsNorm, LoadError> {
+    pub(crate) fn norm(&self, name: &str) -> Result<O::Norm, LoadError> {
         let (values, _) = self.source.f32(name)?;
         if let Some(index) = values.iter().position(|it| !it.is_finite()) {
             return Err(damaged(name, NotFinite { index, value: values[index] }));
         }
-        Ok(RmsNorm::new(values, self.config().norm_eps))
+        Ok(self.ops.load_norm(values, self.config().norm_eps))
     }
 
-    /// Loads and packs the weights of a linear layer.
-    pub(crate) fn linear(&self, name: &str) -> Result<Linear, LoadError> {
+    /// Loads the weights of a linear layer.
+    pub(crate) fn linear(&self, name: &str) -> Result<O::Linear, LoadError> {
         let rows = self.source.rows(name)?;
-        let matrix = Matrix::pack(&rows, self.precision);
+        let matrix = self.ops.load_linear(&rows, self.precision);
         self.source.release_pages();
-        matrix.map(Linear::new).map_err(|it| damaged(name, it))
+        matrix.map_err(|it| damaged(name, it))
     }
 }
 

@@ -2,9 +2,12 @@
 
 use super::layout::BLOCK;
 use crate::simd::{Kernel, dispatch};
+use crate::workers::Workers;
 
 /// Rows of a tile: with eight registers of weights their sums fit the registers of AVX2.
 pub(crate) const TILE_ROWS: usize = 4;
+/// Rounding a value takes as long as so many multiply-adds of a product.
+const ROUNDING_WORK: usize = 8;
 /// The largest code: -128 is not used, so that every code can be negated.
 const CODE_MAX: f32 = 127.0;
 /// 1.5 * 2^23: adding and subtracting it rounds to an integer, without an instruction for it.
@@ -40,12 +43,15 @@ pub(crate) struct Activations {
 
 impl Activations {
     /// Rounds rows of `inputs` values, a whole number of blocks.
-    pub(crate) fn new(x: &[f32], inputs: usize) -> Self {
+    pub(crate) fn new(x: &[f32], inputs: usize, workers: &Workers) -> Self {
         assert!(inputs > 0 && inputs.is_multiple_of(BLOCK), "a row is whole blocks");
         assert!(x.len().is_multiple_of(inputs), "activations are whole rows");
         let row_blocks = inputs / BLOCK;
         let mut blocks = vec![Block::default(); x.len() / BLOCK];
-        dispatch(Rounding { x, row_blocks, blocks: &mut blocks });
+        let tile = TILE_ROWS * row_blocks;
+        workers.split(&mut blocks, tile, x.len() * ROUNDING_WORK, |first, blocks| {
+            dispatch(Rounding { x: &x[first * tile * BLOCK..], row_blocks, blocks });
+        });
         Self { rows: x.len() / inputs, row_blocks, blocks }
     }
 

@@ -14,6 +14,7 @@ use half::f16 as Half;
 
 use super::activations::{Activations, Block, TILE_ROWS};
 use super::layout::{BLOCK, Format, PANEL};
+use crate::area::Area;
 use crate::simd::{Kernel, dispatch, multiply_add};
 
 /// Rows that meet a panel before the next panel: their activations stay in the second-level cache.
@@ -23,20 +24,12 @@ const ROWS_TOGETHER: usize = 64;
 pub(crate) struct Product<'a> {
     /// Consecutive panels, and whatever follows them.
     pub(crate) panels: &'a [u8],
-    /// Outputs of the panels to multiply.
-    pub(crate) outputs: usize,
     /// Activations of all rows.
     pub(crate) activations: &'a Activations,
-    /// Which rows to multiply.
+    /// The first row to multiply.
     pub(crate) first_row: usize,
-    /// How many.
-    pub(crate) rows: usize,
-    /// Distance in `out` from one row to the next.
-    pub(crate) row_step: usize,
-    /// Distance in `out` from one panel to the next.
-    pub(crate) panel_step: usize,
     /// Where the products go.
-    pub(crate) out: &'a mut [f32],
+    pub(crate) out: Area<'a>,
 }
 
 impl Product<'_> {
@@ -53,20 +46,21 @@ impl Product<'_> {
     /// of each row it returns.
     #[inline(always)]
     pub(crate) fn each_tile<F: Format>(
-        self,
+        mut self,
         multiply: impl Fn(&[u8], &[Block], usize) -> [[f32; PANEL]; TILE_ROWS],
     ) {
         let units = self.activations.row_blocks / F::LAYOUT.blocks;
-        for together in (0..self.rows).step_by(ROWS_TOGETHER) {
-            let rows = ROWS_TOGETHER.min(self.rows - together);
+        let columns = (0..self.out.columns()).step_by(PANEL);
+        for together in (0..self.out.rows()).step_by(ROWS_TOGETHER) {
+            let rows = ROWS_TOGETHER.min(self.out.rows() - together);
             let panels = self.panels.chunks_exact(units * F::LAYOUT.unit_bytes());
-            for (index, panel) in panels.take(self.outputs.div_ceil(PANEL)).enumerate() {
-                let width = PANEL.min(self.outputs - index * PANEL);
-                let mut at = together * self.row_step + index * self.panel_step;
+            for (column, panel) in columns.clone().zip(panels) {
+                let width = PANEL.min(self.out.columns() - column);
+                let mut row = together;
                 for (tile, rows) in self.activations.tiles(self.first_row + together, rows) {
                     for products in &multiply(panel, tile, rows)[..rows] {
-                        self.out[at..at + width].copy_from_slice(&products[..width]);
-                        at += self.row_step;
+                        self.out.row(row)[column..][..width].copy_from_slice(&products[..width]);
+                        row += 1;
                     }
                 }
             }

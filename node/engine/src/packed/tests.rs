@@ -5,7 +5,9 @@ use half::f16 as Half;
 use super::activations::Block;
 use super::product::Portable;
 use super::*;
+use crate::matrix::{Matrix, multiply};
 use crate::simd::dispatch;
+use crate::workers::Workers;
 
 /// All types but the floats.
 const ALL: &[Stored] = Stored::ALL.split_at(3).1;
@@ -83,22 +85,22 @@ fn packed_weights_are_at_most_three_percent_larger_than_in_the_file() {
     }
 }
 
+fn rounded(x: &[f32], inputs: usize) -> Activations {
+    Activations::new(x, inputs, &Workers::new(1).expect("no thread"))
+}
+
+fn product(matrix: &Matrix, x: &[f32], workers: &Workers) -> Vec<f32> {
+    let [product] = multiply([matrix], x, workers);
+    product
+}
+
 /// The product in plain loops and with every set of instructions this machine has.
 fn with_all_sets<F: Format>(panels: &Panels, x: &[f32]) -> Vec<(&'static str, Vec<f32>)> {
-    let activations = Activations::new(x, panels.inputs);
-    let (rows, outputs) = (activations.rows, panels.outputs);
+    let activations = &rounded(x, panels.inputs);
     let filled = |run: &dyn Fn(Product<'_>)| {
-        let mut out = vec![0.0; rows * outputs];
-        run(Product {
-            panels: panels.panels_from(0),
-            outputs,
-            activations: &activations,
-            first_row: 0,
-            rows,
-            row_step: outputs,
-            panel_step: PANEL,
-            out: &mut out,
-        });
+        let mut out = vec![0.0; x.len() / panels.inputs * panels.outputs];
+        let area = Area::new(&mut out, panels.outputs);
+        run(Product { panels: panels.panels_from(0), activations, first_row: 0, out: area });
         out
     };
     let plain = filled(&|product| dispatch(Portable(product, PhantomData::<F>)));
@@ -169,11 +171,12 @@ fn product_matches_the_definition_on_rounded_activations() {
     for &stored in ALL {
         let weights = Weights::random(stored, 512, 19, &mut random);
         let x = rows(512, &mut random);
-        let found = weights.pack().multiply(&x, &Workers::new(1).expect("no thread"));
-        let activations = Activations::new(&x, 512);
+        let matrix = Matrix::Packed(weights.pack());
+        let found = product(&matrix, &x, &Workers::new(1).expect("no thread"));
+        let activations = rounded(&x, 512);
         let (blocks, _) = activations.tiles(0, 1).next().expect("one row is one tile");
-        let rounded = |it: &Block| it.codes.map(|code| f64::from(code) * f64::from(it.scale));
-        let rounded: Vec<f64> = blocks.iter().flat_map(rounded).collect();
+        let values = |it: &Block| it.codes.map(|code| f64::from(code) * f64::from(it.scale));
+        let rounded: Vec<f64> = blocks.iter().flat_map(values).collect();
         assert_eq!(found.len(), 19);
         for (output, found) in found.into_iter().enumerate() {
             let row = weights.values(output);
@@ -190,14 +193,14 @@ fn rows_alone_give_the_bits_of_rows_together() {
     let mut random = fastrand::Rng::with_seed(5);
     let workers = [1, 2, 3].map(|it| Workers::new(it).expect("threads start"));
     for &stored in ALL {
-        let panels = Weights::random(stored, 512, 530, &mut random).pack();
+        let matrix = Matrix::Packed(Weights::random(stored, 512, 530, &mut random).pack());
         // The last is enough for each of three threads to take rows of its own.
-        for count in [0, 1, 2, 6, 13, ROWS_OF_ITS_OWN * 3 + 1] {
+        for count in [0, 1, 2, 6, 13, 3 * 64 + 1] {
             let x = rows(count * 512, &mut random);
             let alone: Vec<f32> =
-                x.chunks(512).flat_map(|it| panels.multiply(it, &workers[0])).collect();
+                x.chunks(512).flat_map(|it| product(&matrix, it, &workers[0])).collect();
             for workers in &workers {
-                assert_eq!(panels.multiply(&x, workers), alone, "{stored}, {count} rows");
+                assert_eq!(product(&matrix, &x, workers), alone, "{stored}, {count} rows");
             }
         }
     }
@@ -206,7 +209,7 @@ fn rows_alone_give_the_bits_of_rows_together() {
 #[test]
 fn activations_round_to_the_nearest_code() {
     let x = rows(640, &mut fastrand::Rng::with_seed(6));
-    let activations = Activations::new(&x, 320);
+    let activations = rounded(&x, 320);
     for (tile, rows) in activations.tiles(0, 2) {
         for (at, block) in tile.iter().enumerate() {
             let first = (at % rows * 10 + at / rows) * 32;
@@ -225,7 +228,7 @@ fn activations_round_to_the_nearest_code() {
 #[test]
 fn nothing_and_next_to_nothing_round_to_zero() {
     for value in [0.0, -0.0, f32::from_bits(1), -1e-37] {
-        let activations = Activations::new(&[value; 32], 32);
+        let activations = rounded(&[value; 32], 32);
         let (blocks, _) = activations.tiles(0, 1).next().expect("one tile");
         assert_eq!((blocks[0].scale, blocks[0].codes), (0.0, [0; 32]));
     }
@@ -236,13 +239,13 @@ fn what_is_no_number_stays_no_number_and_in_its_row() {
     let workers = Workers::new(1).expect("no thread");
     let mut random = fastrand::Rng::with_seed(7);
     for &stored in ALL {
-        let panels = Weights::random(stored, 256, 20, &mut random).pack();
+        let matrix = Matrix::Packed(Weights::random(stored, 256, 20, &mut random).pack());
         let good = rows(256 * 3, &mut random);
-        let expected = panels.multiply(&good, &workers);
+        let expected = product(&matrix, &good, &workers);
         for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
             let mut x = good.clone();
             x[256 + 77] = bad;
-            let found = panels.multiply(&x, &workers);
+            let found = product(&matrix, &x, &workers);
             assert!(found[20..40].iter().all(|it| it.is_nan()), "{stored}, {bad}");
             assert_eq!((&found[..20], &found[40..]), (&expected[..20], &expected[40..]));
         }
