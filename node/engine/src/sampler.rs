@@ -11,9 +11,14 @@ use std::cmp::Ordering;
 
 use thalweg_wire::{Candidate, Sampling};
 
+use crate::simd::{Kernel, dispatch};
+
 /// Most likely tokens looked at first; nucleus sampling rarely needs more, and sorting a whole
 /// vocabulary costs milliseconds.
 const FIRST_LOOK: usize = 256;
+
+/// Logits that are compared at once.
+const LANES: usize = 16;
 
 /// A token and its logit, or later its probability relative to the most likely token.
 #[derive(Clone, Copy, Debug)]
@@ -41,15 +46,16 @@ pub fn sample(
     history: &[u32],
     prompt_tokens: u32,
 ) -> Option<Sampled> {
-    if logits.is_empty() || logits.iter().any(|it| it.is_nan()) {
-        return None;
-    }
-    let adjusted = penalised(logits, sampling, history, prompt_tokens);
+    let largest = dispatch(Largest(logits)).filter(|_| !logits.is_empty())?;
     let token = if sampling.temperature > 0.0 {
+        let adjusted = penalised(logits, sampling, history, prompt_tokens);
         let position = history.len() as u64;
         draw(adjusted, sampling, uniform(sampling.seed, position))
+    } else if has_penalties(sampling) {
+        greedy(&penalised(logits, sampling, history, prompt_tokens))
     } else {
-        greedy(&adjusted)
+        let first = logits.iter().position(|&it| it == largest);
+        u32::try_from(first.expect("it is one of them")).expect("tokens have 32 bits")
     };
     let Some(count) = sampling.logprobs else {
         return Some(Sampled { sampled: Candidate { token, logprob: 0.0 }, top: Vec::new() });
@@ -60,6 +66,41 @@ pub fn sample(
     let candidate = |token| Candidate { token, logprob: logprob(logits[token as usize]) };
     let top = top.iter().map(|it| candidate(it.token)).collect();
     Some(Sampled { sampled: candidate(token), top })
+}
+
+/// The largest of some logits; nothing if one is not a number. Logits of every token are looked at in
+/// every step, so that this pays for vector instructions.
+struct Largest<'a>(&'a [f32]);
+
+impl Kernel for Largest<'_> {
+    type Output = Option<f32>;
+
+    #[inline(always)]
+    fn run<const FMA: bool, const WIDE: bool>(self) -> Option<f32> {
+        let (lines, rest) = self.0.as_chunks::<LANES>();
+        let mut largest = [f32::NEG_INFINITY; LANES];
+        // Stays zero until it meets what is no number.
+        let mut sound = [0.0; LANES];
+        for line in lines {
+            for ((largest, sound), &it) in largest.iter_mut().zip(&mut sound).zip(line) {
+                *largest = if it > *largest { it } else { *largest };
+                *sound += if it.is_nan() { it } else { 0.0 };
+            }
+        }
+        for ((largest, sound), &it) in largest.iter_mut().zip(&mut sound).zip(rest) {
+            *largest = if it > *largest { it } else { *largest };
+            *sound += if it.is_nan() { it } else { 0.0 };
+        }
+        let sound = sound.iter().all(|it| !it.is_nan());
+        sound.then(|| largest.into_iter().fold(f32::NEG_INFINITY, f32::max))
+    }
+}
+
+/// Whether tokens seen change logits.
+fn has_penalties(sampling: &Sampling) -> bool {
+    sampling.repetition_penalty != 1.0
+        || sampling.presence_penalty != 0.0
+        || sampling.frequency_penalty != 0.0
 }
 
 /// Applies the penalties for tokens seen.

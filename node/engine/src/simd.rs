@@ -4,9 +4,6 @@
 //! per instruction set and picks one at run time. All sets with fused multiply-add give the same
 //! bits, because a kernel fixes the order of its sums and lanes never share one.
 
-/// 2^112: what the exponents of f16 and f32 differ by.
-const F16_TO_F32: f32 = f32::from_bits((127 + 112) << 23);
-
 /// Loops to run with one of several instruction sets.
 pub(crate) trait Kernel {
     /// What the loops produce.
@@ -38,12 +35,38 @@ pub(crate) fn tree_sum<const LANES: usize>(mut lanes: [f32; LANES]) -> f32 {
     lanes[0]
 }
 
-/// The value of a finite f16; what is infinite or no number comes out as 2^16 or more. Without branches,
-/// so that it compiles to vector instructions.
-#[inline(always)]
-pub(crate) fn from_f16(bits: u16) -> f32 {
-    let magnitude = f32::from_bits(u32::from(bits & 0x7FFF) << 13) * F16_TO_F32;
-    f32::from_bits(magnitude.to_bits() | u32::from(bits & 0x8000) << 16)
+/// Widens as many halves as there are values. What is infinite or no number is neither finite after.
+pub(crate) fn widen_halves(bits: &[u16], values: &mut [f32]) {
+    assert_eq!(bits.len(), values.len(), "one value per half");
+    #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("f16c") {
+        // SAFETY: every feature `widen_f16c` enables is detected (f16c implies avx).
+        #[expect(unsafe_code)]
+        return unsafe { widen_f16c(bits, values) };
+    }
+    for (value, &bits) in values.iter_mut().zip(bits) {
+        *value = half::f16::from_bits(bits).to_f32();
+    }
+}
+
+/// With the one instruction that widens eight at once: half of attention is spent here otherwise.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx,f16c")]
+fn widen_f16c(bits: &[u16], values: &mut [f32]) {
+    use std::arch::x86_64::{_mm_loadu_si128, _mm256_cvtph_ps, _mm256_storeu_ps};
+    let ((bits, last_bits), (values, last_values)) =
+        (bits.as_chunks::<8>(), values.as_chunks_mut::<8>());
+    for (bits, values) in bits.iter().zip(values) {
+        // SAFETY: eight readable halves and eight writable floats; any alignment will do.
+        #[expect(unsafe_code)]
+        unsafe {
+            let halves = _mm_loadu_si128(bits.as_ptr().cast());
+            _mm256_storeu_ps(values.as_mut_ptr(), _mm256_cvtph_ps(halves));
+        }
+    }
+    for (value, &bits) in last_values.iter_mut().zip(last_bits) {
+        *value = half::f16::from_bits(bits).to_f32();
+    }
 }
 
 /// Runs `kernel` with the widest instructions of this machine.
@@ -85,9 +108,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_finite_half_has_its_value() {
-        for bits in (0..=u16::MAX).filter(|it| it & 0x7C00 != 0x7C00) {
-            assert_eq!(from_f16(bits).to_bits(), half::f16::from_bits(bits).to_f32().to_bits());
+    fn all_halves_are_widened_bit_for_bit() {
+        let bits: Vec<u16> = (0..=u16::MAX).chain(0..5).collect();
+        let mut values = vec![0.0; bits.len()];
+        widen_halves(&bits, &mut values);
+        for (bits, value) in bits.into_iter().zip(values) {
+            let expected = half::f16::from_bits(bits).to_f32();
+            assert!(value.to_bits() == expected.to_bits() || value.is_nan() && expected.is_nan());
         }
     }
 }

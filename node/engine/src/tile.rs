@@ -22,7 +22,9 @@ pub(crate) enum Tile {
     One(Vec<[f32; 1]>),
     /// Two rows.
     Two(Vec<[f32; 2]>),
-    /// Up to four rows.
+    /// Three rows.
+    Three(Vec<[f32; 3]>),
+    /// Four rows.
     Four(Vec<[f32; 4]>),
     /// Up to eight rows.
     Eight(Vec<[f32; 8]>),
@@ -36,7 +38,8 @@ impl Tile {
         match rows {
             1 => Self::One(regroup(rows, row)),
             2 => Self::Two(regroup(rows, row)),
-            3 | 4 => Self::Four(regroup(rows, row)),
+            3 => Self::Three(regroup(rows, row)),
+            4 => Self::Four(regroup(rows, row)),
             _ => Self::Eight(regroup(rows, row)),
         }
     }
@@ -54,6 +57,8 @@ impl Tile {
         match self {
             Self::One(tile) => multiply_1::<PANEL, PANEL, FMA>(panel, tile, out),
             Self::Two(tile) => multiply_2::<PANEL, PANEL, FMA>(panel, tile, out),
+            Self::Three(tile) if WIDE => multiply_3::<PANEL, PANEL, FMA>(panel, tile, out),
+            Self::Three(tile) => multiply_3::<PANEL, 16, FMA>(panel, tile, out),
             Self::Four(tile) if WIDE => multiply_4::<PANEL, PANEL, FMA>(panel, tile, out),
             Self::Four(tile) => multiply_4::<PANEL, 16, FMA>(panel, tile, out),
             Self::Eight(tile) if WIDE => multiply_8::<PANEL, PANEL, FMA>(panel, tile, out),
@@ -105,6 +110,7 @@ macro_rules! define_multiply {
 
 define_multiply!(multiply_1, 1: a 0);
 define_multiply!(multiply_2, 2: a 0, b 1);
+define_multiply!(multiply_3, 3: a 0, b 1, c 2);
 define_multiply!(multiply_4, 4: a 0, b 1, c 2, d 3);
 define_multiply!(multiply_8, 8: a 0, b 1, c 2, d 3, e 4, f 5, g 6, h 7);
 

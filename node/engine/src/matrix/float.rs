@@ -11,10 +11,12 @@
 //! registers. Every output is one chain of multiply-adds over the inputs in order. Panels of 16-bit
 //! floats are widened one at a time, next to the processor: half the memory, the same bits.
 
+use half::f16;
+
 use super::{NotFinite, Precision};
 use crate::area::Area;
 use crate::quant::Stored;
-use crate::simd::{Kernel, dispatch, from_f16};
+use crate::simd::{Kernel, dispatch, widen_halves};
 use crate::source::StoredRows;
 use crate::tile::{TILE_ROWS, Tile};
 
@@ -77,7 +79,9 @@ impl Panels {
             (output / PANEL * self.inputs..(output / PANEL + 1) * self.inputs, output % PANEL);
         match &self.lines {
             Lines::F32(lines) => lines[panel].iter().map(|line| line.0[lane]).collect(),
-            Lines::F16(lines) => lines[panel].iter().map(|line| from_f16(line.0[lane])).collect(),
+            Lines::F16(lines) => {
+                lines[panel].iter().map(|line| f16::from_bits(line.0[lane]).to_f32()).collect()
+            }
             Lines::BF16(lines) => lines[panel].iter().map(|line| from_bf16(line.0[lane])).collect(),
         }
     }
@@ -126,20 +130,20 @@ impl Lines {
     ) -> &'a [Line<f32>] {
         match self {
             Self::F32(lines) => return &lines[panel * inputs..][..inputs],
-            Self::F16(lines) => widen(&lines[panel * inputs..][..inputs], wide, from_f16),
-            Self::BF16(lines) => widen(&lines[panel * inputs..][..inputs], wide, from_bf16),
+            Self::F16(lines) => widen(&lines[panel * inputs..][..inputs], wide, widen_halves),
+            Self::BF16(lines) => widen(&lines[panel * inputs..][..inputs], wide, |bits, wide| {
+                wide.iter_mut().zip(bits).for_each(|(wide, &it)| *wide = from_bf16(it));
+            }),
         }
         wide
     }
 }
 
 #[inline(always)]
-fn widen(lines: &[Line<u16>], wide: &mut Vec<Line<f32>>, value: impl Fn(u16) -> f32) {
+fn widen(lines: &[Line<u16>], wide: &mut Vec<Line<f32>>, values: impl Fn(&[u16], &mut [f32])) {
     wide.resize(lines.len(), Line([0.0; PANEL]));
     for (wide, line) in wide.iter_mut().zip(lines) {
-        for (wide, &bits) in wide.0.iter_mut().zip(&line.0) {
-            *wide = value(bits);
-        }
+        values(&line.0, &mut wide.0);
     }
 }
 

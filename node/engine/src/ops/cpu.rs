@@ -61,7 +61,7 @@ impl Ops for Cpu {
     }
 
     fn values(&self, rows: Rows) -> Vec<f32> {
-        slice(&open(rows)).to_vec()
+        open(rows).into_data().try_into_vec().expect("rows are F32")
     }
 
     fn embed(&self, table: &Matrix, tokens: &[u32], scale: f32) -> Rows {

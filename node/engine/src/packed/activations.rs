@@ -34,8 +34,6 @@ pub(crate) struct Block {
 /// Rows of activations, in tiles: up to [`TILE_ROWS`] rows, block by block.
 #[derive(Debug)]
 pub(crate) struct Activations {
-    /// Rows.
-    pub(crate) rows: usize,
     /// Blocks in a row.
     pub(crate) row_blocks: usize,
     blocks: Vec<Block>,
@@ -52,7 +50,7 @@ impl Activations {
         workers.split(&mut blocks, tile, x.len() * ROUNDING_WORK, |first, blocks| {
             dispatch(Rounding { x: &x[first * tile * BLOCK..], row_blocks, blocks });
         });
-        Self { rows: x.len() / inputs, row_blocks, blocks }
+        Self { row_blocks, blocks }
     }
 
     /// The tiles that begin with row `first`, a whole number of tiles, with their numbers of rows.
