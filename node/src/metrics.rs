@@ -91,6 +91,8 @@ pub struct Metrics {
     pub shard_busy: Counter<f64, std::sync::atomic::AtomicU64>,
     /// Steps this host's shard computed.
     pub shard_steps: Counter,
+    /// Parts of requests in these steps.
+    pub shard_parts: Counter,
 }
 
 /// Labels of [`Metrics::request_success`].
@@ -162,6 +164,7 @@ impl Metrics {
             link_round_trip: Family::default(),
             shard_busy: Counter::default(),
             shard_steps: Counter::default(),
+            shard_parts: Counter::default(),
         }
     }
 
@@ -217,6 +220,8 @@ impl Metrics {
         let busy = self.shard_busy.clone();
         to.register("thalweg_shard_busy_seconds", "Time spent computing", busy);
         to.register("thalweg_shard_steps", "Steps computed", self.shard_steps.clone());
+        let parts = self.shard_parts.clone();
+        to.register("thalweg_shard_parts", "Parts of requests in the steps computed", parts);
     }
 
     /// Counts a generation that ended for `reason` after `total`, having had `tokens`.

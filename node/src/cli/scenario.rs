@@ -211,8 +211,10 @@ fn scenario(status: &ClusterStatus, plan: &PlanStatus, beyond: &Beyond, asked: &
         text.push_str("\n[overheads]\n");
     }
     for (name, it) in &beyond.overheads {
-        let (share, step_ms) = (it.share, it.step_seconds * 1e3);
-        let entry = format!("{name:?} = {{ share = {share:.4}, step_ms = {step_ms:.4} }}");
+        let Overhead { share, step_seconds, part_seconds } = it;
+        let (step_ms, part_ms) = (step_seconds * 1e3, part_seconds * 1e3);
+        let entry = format!("{share:.4}, step_ms = {step_ms:.4}, part_ms = {part_ms:.4}");
+        let entry = format!("{name:?} = {{ share = {entry} }}");
         writeln!(text, "{entry}").expect("a string takes everything");
     }
     text
@@ -284,7 +286,7 @@ mod tests {
         let plain = tpot_seconds(&Beyond::default());
         // Three layers, one layer, and a head of three: one row alone passes them in 7 ms.
         assert!((0.007..0.03).contains(&plain), "{plain}");
-        let busy = Overhead { share: 0.5, step_seconds: 0.0 };
+        let busy = Overhead { share: 0.5, ..Overhead::default() };
         let overheads = [("h1".to_owned(), busy), ("h2".to_owned(), busy)].into();
         let slower = tpot_seconds(&Beyond { overheads, head_layers: None });
         assert!((1.8..2.2).contains(&(slower / plain)), "{slower} after {plain}");

@@ -111,6 +111,7 @@ fn run(jobs: &mpsc::Receiver<Job>, metrics: &Metrics, done: impl Fn(StepResult))
             }
             Job::Step(work) => {
                 let started = Instant::now();
+                metrics.shard_parts.inc_by(work.len() as u64);
                 let result = step(&mut shards, &work);
                 // The stage changes what the items share once it hears that the step is over.
                 drop(work);

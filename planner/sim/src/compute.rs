@@ -54,6 +54,8 @@ pub struct Overhead {
     pub share: f64,
     /// Seconds for each step: what belongs to it comes and goes together.
     pub step_seconds: f64,
+    /// Seconds for each request in a step.
+    pub part_seconds: f64,
 }
 
 /// Step times of one host.
@@ -145,7 +147,9 @@ impl Compute {
             let load = Load { decode_rows: sampled as f64, ..Load::default() };
             seconds += self.head_layers * self.layer_seconds(load);
         }
-        nanos((seconds + self.overhead.step_seconds) / (1.0 - self.overhead.share))
+        let Overhead { share, step_seconds, part_seconds } = self.overhead;
+        let besides = step_seconds + parts.len() as f64 * part_seconds;
+        nanos((seconds + besides) / (1.0 - share))
     }
 
     fn layer_seconds(&self, load: Load) -> f64 {
@@ -238,10 +242,10 @@ mod tests {
 
     #[test]
     fn what_processors_do_besides_makes_steps_longer() {
-        let overhead = Overhead { share: 0.2, step_seconds: 0.002 };
+        let overhead = Overhead { share: 0.2, step_seconds: 0.002, part_seconds: 0.001 };
         let parts = [part(0, 1, 1, None), part(0, 1, 1, None)];
         let busy = compute(Curves::Floored).with_overhead(overhead);
-        assert_eq!(busy.step(&parts), nanos((0.004 + 0.002) / 0.8));
+        assert_eq!(busy.step(&parts), nanos((0.004 + 0.002 + 2.0 * 0.001) / 0.8));
     }
 
     #[test]

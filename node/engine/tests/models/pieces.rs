@@ -261,29 +261,6 @@ fn quantised_models_give_the_same_bits_with_any_number_of_threads() {
 }
 
 #[test]
-fn quantised_logits_are_near_those_of_f32() {
-    for name in QUANTISED {
-        let source = open(name);
-        let parts = [1, 2, 3, 4].map(|it| part(3 * it, prompt(30, u64::from(it))));
-        let [stored, exact] = [Precision::Stored, Precision::F32]
-            .map(|it| logits(&mut load_cut_as(it, &source, &[]), &parts));
-        let errors = stored.iter().zip(&exact).map(|(stored, exact)| deviation(stored, exact));
-        let mean = errors.sum::<f32>() / exact.len() as f32;
-        // llama.cpp with the same files is off by 0.06 on average over 1280 positions of English.
-        assert!(mean > 0.0 && mean < 0.1, "{name}: {mean}");
-    }
-}
-
-/// How far `found` is from `expected`, as a part of the spread of `expected`.
-fn deviation(found: &[f32], expected: &[f32]) -> f32 {
-    let mean = expected.iter().sum::<f32>() / expected.len() as f32;
-    let square = |it: f32| it * it;
-    let error: f32 = found.iter().zip(expected).map(|(a, b)| square(a - b)).sum();
-    let spread: f32 = expected.iter().map(|it| square(it - mean)).sum();
-    (error / spread).sqrt()
-}
-
-#[test]
 fn a_weight_that_is_not_a_number_is_refused_by_name() {
     let folder = tempfile::tempdir().expect("a folder");
     write(folder.path(), LLAMA, "model.layers.2.mlp.up_proj.weight");

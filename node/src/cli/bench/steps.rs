@@ -6,6 +6,8 @@
 use std::fmt;
 use std::io::{self, BufRead, Write as _};
 use std::path::PathBuf;
+use std::sync::mpsc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
@@ -25,6 +27,9 @@ const HEAD_ROWS: [u32; 3] = [1, 4, 8];
 
 /// Least share of the time in which steps run: with less, the measurement takes too long.
 pub const BUSY_MIN: f64 = 0.05;
+
+/// The golden ratio: its multiples are spread evenly, whatever their number.
+const GOLDEN: f64 = 0.618_033_988_749_895;
 
 /// Rounds through all kinds of steps: what disturbs one for a while disturbs all alike.
 const ROUNDS: u32 = 3;
@@ -76,6 +81,12 @@ pub struct StepsReport {
     pub profile: Profile,
     /// Times of norm and head for several rows.
     pub head: Vec<CurvePoint>,
+    /// Time from the end of a step until two other threads have passed something on, in seconds; zero if
+    /// steps follow each other without a pause.
+    pub pass_on_seconds: f64,
+    /// Time from when something is there for a waiting host, until two threads have passed it on and the
+    /// next step begins.
+    pub take_in_seconds: f64,
 }
 
 impl fmt::Display for StepsReport {
@@ -120,7 +131,14 @@ fn mean(rounds: &[StepsReport]) -> StepsReport {
         decode: points(|it| &it.profile.decode),
         head_seconds: head[0].seconds,
     };
-    StepsReport { profile, head }
+    let mean =
+        |of: fn(&StepsReport) -> f64| rounds.iter().map(of).sum::<f64>() / rounds.len() as f64;
+    StepsReport {
+        profile,
+        head,
+        pass_on_seconds: mean(|it| it.pass_on_seconds),
+        take_in_seconds: mean(|it| it.take_in_seconds),
+    }
 }
 
 /// Layers under measurement.
@@ -129,8 +147,9 @@ struct Bench {
     range: LayerRange,
     blocks: Vec<u32>,
     time: Duration,
-    /// Pause after a step, in times of the step.
+    /// Mean pause after a step, in times of the step.
     pause: f64,
+    relay: Relay,
 }
 
 impl Bench {
@@ -157,7 +176,8 @@ impl Bench {
         source.release_pages();
         let time = Duration::from_secs_f64(args.seconds.clamp(0.01, 3600.0)) / ROUNDS;
         let pause = 1.0 / args.busy - 1.0;
-        Ok(Self { shard, range, blocks: (0..kv_blocks).collect(), time, pause })
+        let relay = Relay::start();
+        Ok(Self { shard, range, blocks: (0..kv_blocks).collect(), time, pause, relay })
     }
 
     /// Measures every kind of step once.
@@ -176,6 +196,7 @@ impl Bench {
             let seconds = self.seconds(|it| it.head(tokens))?;
             report.head.push(CurvePoint { tokens, seconds });
         }
+        (report.pass_on_seconds, report.take_in_seconds) = self.relay.means();
         Ok(report)
     }
 
@@ -189,7 +210,7 @@ impl Bench {
             ran += took;
             runs += 1;
             if self.pause > 0.0 {
-                std::thread::sleep(took.mul_f64(self.pause));
+                self.relay.pause(took.mul_f64(self.pause));
             }
         }
         Ok(ran.as_secs_f64() / f64::from(runs))
@@ -223,6 +244,54 @@ impl Bench {
     }
 }
 
+/// Threads that pass on what a step has made and what the next one begins with, as those of a host do. They
+/// share the processor time of the thread that computes, and may have to wait for it.
+struct Relay {
+    first: mpsc::Sender<(Instant, Duration)>,
+    last: mpsc::Receiver<(Duration, Instant)>,
+    pass_on: Duration,
+    take_in: Duration,
+    count: u32,
+}
+
+impl Relay {
+    fn start() -> Self {
+        let (first, from_step) = mpsc::channel::<(Instant, Duration)>();
+        let (second, passed) = mpsc::channel::<(Instant, Duration)>();
+        let (third, arrived) = mpsc::channel::<(Duration, Instant)>();
+        let (fourth, last) = mpsc::channel();
+        thread::spawn(move || from_step.into_iter().try_for_each(|it| second.send(it)));
+        thread::spawn(move || {
+            passed.into_iter().try_for_each(|(ended, pause)| {
+                let pass_on = ended.elapsed();
+                let due = ended + pause;
+                thread::sleep(due.saturating_duration_since(Instant::now()));
+                third.send((pass_on, due.max(ended + pass_on)))
+            })
+        });
+        thread::spawn(move || arrived.into_iter().try_for_each(|it| fourth.send(it)));
+        Self { first, last, pass_on: Duration::ZERO, take_in: Duration::ZERO, count: 0 }
+    }
+
+    /// Waits after a step that ended now until something new has come for the next one, after `mean` on
+    /// average: irregularly, as work for a host comes.
+    fn pause(&mut self, mean: Duration) {
+        let share = (f64::from(self.count) * GOLDEN).fract();
+        let pause = mean.mul_f64(-(1.0 - share).ln());
+        self.first.send((Instant::now(), pause)).expect("the threads wait for it");
+        let (pass_on, due) = self.last.recv().expect("the threads pass it on");
+        self.pass_on += pass_on;
+        self.take_in += due.elapsed();
+        self.count += 1;
+    }
+
+    /// Mean seconds after a step, and before one.
+    fn means(&self) -> (f64, f64) {
+        let mean = |it: Duration| it.as_secs_f64() / f64::from(self.count.max(1));
+        (mean(self.pass_on), mean(self.take_in))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -233,7 +302,8 @@ mod tests {
             let point = |tokens, seconds: f64| CurvePoint { tokens, seconds: seconds * factor };
             let decode = vec![point(1, 1.0), point(8, 2.0)];
             let profile = Profile { prefill: vec![point(16, 4.0)], decode, head_seconds: 0.0 };
-            StepsReport { profile, head: vec![point(1, 8.0)] }
+            let (pass_on_seconds, take_in_seconds) = (factor, 5.0);
+            StepsReport { profile, head: vec![point(1, 8.0)], pass_on_seconds, take_in_seconds }
         };
         let mut expected = round(2.0);
         expected.profile.head_seconds = 16.0;

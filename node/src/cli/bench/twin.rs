@@ -3,7 +3,7 @@
 //! ```text
 //! 1. a control group per host: its quota of processor time
 //! 2. the hosts start in their groups and agree on a plan
-//! 3. nobody asks, then a few: processor time beside the tensors
+//! 3. nobody asks, then a few, then some more: processor time beside the tensors
 //! 4. step times, measured in all groups at the same time, without a pause
 //! 5. the cluster is written down and simulated: how busy each host will be
 //! 6. step times again, each group as busy as its host will be
@@ -44,12 +44,10 @@ use crate::quota::CpuQuota;
 const CONTEXT_TOKENS: u32 = 2048;
 /// Layers whose steps are measured: about what one of four hosts holds of a small model.
 const LAYERS: u32 = 8;
-/// Users of the run that shows what hosts do beside computing.
-const FEW_USERS: Users = Users { count: 6, seconds: 10 };
+/// Users of the runs that show what hosts do beside computing, by step and by request in a step.
+const FEW_USERS: [Users; 2] = [Users { count: 3, seconds: 10 }, Users { count: 9, seconds: 10 }];
 /// How long the cluster is looked at without any before.
 const QUIET: Duration = Duration::from_secs(4);
-/// Unit of the times in `/proc/PID/stat`, the same on all Linux systems.
-const TICKS_PER_SECOND: f64 = 100.0;
 /// Name of the thread that computes.
 const COMPUTE: &str = "compute";
 
@@ -168,13 +166,13 @@ pub fn measure(args: &TwinArgs) -> Result<TwinReport, Advice> {
         tpot_seconds: outcome.tpot_mean_seconds,
         ttft_seconds: outcome.ttft_mean_seconds,
     };
-    let look = || (0..cluster.count()).map(|it| done(&cluster, it)).collect::<Result<Vec<_>, _>>();
-    let (measured, before, after) = args.users.run(&server, look)?;
+    let begin = Instant::now();
+    let (measured, before, after) = args.users.run(&server, || look(&cluster, begin))?;
     let work = |host: &HostOutcome| {
-        let (from, to) = (before[place(&host.name)], after[place(&host.name)]);
-        let (seconds, window) = ((to.at - from.at).as_secs_f64(), f64::from(args.users.seconds));
-        let steps_per_second = [host.steps as f64 / window, (to.steps - from.steps) / seconds];
-        let busy = [host.utilisation, (to.busy - from.busy) / seconds];
+        let done = before[place(&host.name)].until(&after[place(&host.name)]);
+        let window = f64::from(args.users.seconds);
+        let steps_per_second = [host.steps as f64 / window, done.steps / done.seconds];
+        let busy = [host.utilisation, done.busy / done.seconds];
         HostWork { name: host.name.clone(), steps_per_second, busy }
     };
     let hosts = outcome.hosts.iter().filter(|it| it.steps > 0).map(work).collect();
@@ -285,13 +283,19 @@ fn spec(
     })
 }
 
-/// The cluster, with the step times of hosts that are all busy in place of their own.
+/// The cluster, with the step times of hosts that are all busy in place of their own, and links that are
+/// longer by what busy hosts take to pass things on.
 fn status(server: &ServerArgs, steps: &[StepsReport]) -> Result<ClusterStatus, Advice> {
     let value = client::get(&server.server, "/api/v1/status", None)?;
     let mut status: ClusterStatus = serde_json::from_value(value)
         .map_err(|source| Advice::new("the status is not understood", source))?;
     for host in &mut status.hosts {
         host.profile = steps[place(&host.name)].profile.clone();
+    }
+    for link in &mut status.links {
+        let ends = [&link.from, &link.to].map(|it| &steps[place(it)]);
+        let seconds: f64 = ends.iter().map(|it| it.pass_on_seconds + it.take_in_seconds).sum();
+        link.rtt_us += (seconds * 1e6) as u64;
     }
     Ok(status)
 }
@@ -322,70 +326,132 @@ fn simulate(files: &ScenarioFiles) -> Result<Outcome, Advice> {
     scenario.run(&placed).map_err(failed)
 }
 
-/// What a host has done so far.
+/// What a host has done, so far or in some time.
 #[derive(Clone, Copy, Debug)]
 struct Done {
-    at: Instant,
+    seconds: f64,
     /// Processor time beside the tensors, in seconds.
     beside: f64,
     /// Steps computed.
     steps: f64,
+    /// Parts of requests in these.
+    parts: f64,
     /// Seconds with a step running.
     busy: f64,
 }
 
-/// What hosts do beside computing, by step, with a few users. Half a core does everything half as fast.
+impl Done {
+    fn until(&self, after: &Self) -> Self {
+        Self {
+            seconds: after.seconds - self.seconds,
+            beside: after.beside - self.beside,
+            steps: after.steps - self.steps,
+            parts: after.parts - self.parts,
+            busy: after.busy - self.busy,
+        }
+    }
+}
+
+/// What hosts do beside computing, by step and by request in a step, with a few users. Half a core does everything half as fast.
 /// What they do without users they do while steps are measured too: it is in the times of those.
 fn overheads(
     cluster: &LocalCluster,
     server: &ServerArgs,
     cores: f64,
 ) -> Result<BTreeMap<String, Overhead>, Advice> {
-    let look = || (0..cluster.count()).map(|it| done(cluster, it)).collect::<Result<Vec<_>, _>>();
+    let begin = Instant::now();
+    let look = || look(cluster, begin);
     let quiet = look()?;
     thread::sleep(QUIET);
     let asked = look()?;
-    let (_, before, after) = FEW_USERS.run(server, look)?;
+    let mut runs = Vec::new();
+    for users in FEW_USERS {
+        let (_, before, after) = users.run(server, look)?;
+        runs.push((before, after));
+    }
     let one = |host: usize| {
-        let rate = |from: &Done, to: &Done| {
-            (to.beside - from.beside) / (to.at - from.at).as_secs_f64() / cores
-        };
-        let share = rate(&quiet[host], &asked[host]);
-        let seconds = (after[host].at - before[host].at).as_secs_f64();
-        let more = (rate(&before[host], &after[host]) - share).max(0.0) * seconds;
-        let step_seconds = more / (after[host].steps - before[host].steps).max(1.0);
-        (format!("h{}", host + 1), Overhead { share: 0.0, step_seconds })
+        let idle = quiet[host].until(&asked[host]);
+        let runs = runs.iter().map(|(before, after)| {
+            let run = before[host].until(&after[host]);
+            let more = run.beside - idle.beside / idle.seconds * run.seconds;
+            Done { beside: more.max(0.0) / cores, ..run }
+        });
+        (format!("h{}", host + 1), overhead(&runs.collect::<Vec<_>>()))
     };
     Ok((0..cluster.count()).map(one).collect())
 }
 
-fn done(cluster: &LocalCluster, host: usize) -> Result<Done, Advice> {
+/// The time for each step and for each part of one that explains two runs; neither is negative.
+fn overhead(runs: &[Done]) -> Overhead {
+    let sum = |of: fn(&Done) -> f64| runs.iter().map(of).sum::<f64>();
+    let (few, more) = (&runs[0], &runs[1]);
+    let determinant = few.steps * more.parts - more.steps * few.parts;
+    let step_seconds = (few.beside * more.parts - more.beside * few.parts) / determinant;
+    let part_seconds = (few.steps * more.beside - more.steps * few.beside) / determinant;
+    let (step_seconds, part_seconds) = match (step_seconds >= 0.0, part_seconds >= 0.0) {
+        (true, true) => (step_seconds, part_seconds),
+        (false, _) => (0.0, sum(|it| it.beside) / sum(|it| it.parts).max(1.0)),
+        (true, false) => (sum(|it| it.beside) / sum(|it| it.steps).max(1.0), 0.0),
+    };
+    Overhead { share: 0.0, step_seconds, part_seconds }
+}
+
+fn done(cluster: &LocalCluster, host: usize, begin: Instant) -> Result<Done, Advice> {
     let failed = |source| Advice::new("the processor time of a host is not known", source);
     let text = client::metrics(&format!("http://{}", cluster.api(host)), None)?;
+    let count = |name: &str| client::metric(&text, name).unwrap_or_default();
     Ok(Done {
-        at: Instant::now(),
+        seconds: begin.elapsed().as_secs_f64(),
         beside: beside(cluster.pid(host)).map_err(failed)?,
-        steps: client::metric(&text, "thalweg_shard_steps_total").unwrap_or_default(),
-        busy: client::metric(&text, "thalweg_shard_busy_seconds_total").unwrap_or_default(),
+        steps: count("thalweg_shard_steps_total"),
+        parts: count("thalweg_shard_parts_total"),
+        busy: count("thalweg_shard_busy_seconds_total"),
     })
 }
 
-/// Seconds of processor time that a process has had, without those of the thread that computes.
+/// Seconds of processor time that the threads of a process have had, but the one that computes.
 fn beside(pid: u32) -> std::io::Result<f64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    // User and system time are the 12th and 13th field behind the name, which may hold anything.
-    let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace().skip(11).take(2);
-    let ticks: f64 = fields.filter_map(|it| it.parse::<f64>().ok()).sum();
-    let mut seconds = ticks / TICKS_PER_SECOND;
+    let mut seconds = 0.0;
     for task in fs::read_dir(format!("/proc/{pid}/task"))? {
         let folder = task?.path();
         let read = |file: &str| fs::read_to_string(folder.join(file));
         // A thread may end while it is looked at.
         let (Ok(name), Ok(times)) = (read("comm"), read("schedstat")) else { continue };
-        if name.trim() == COMPUTE {
+        if name.trim() != COMPUTE {
             let nanos = times.split_whitespace().next().and_then(|it| it.parse::<f64>().ok());
-            seconds -= nanos.unwrap_or_default() * 1e-9;
+            seconds += nanos.unwrap_or_default() * 1e-9;
         }
     }
     Ok(seconds)
+}
+
+/// Looks at all hosts.
+fn look(cluster: &LocalCluster, begin: Instant) -> Result<Vec<Done>, Advice> {
+    (0..cluster.count()).map(|it| done(cluster, it, begin)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_hosts_do_beside_is_told_apart_by_steps_and_parts() {
+        let run = |steps: f64, parts: f64, beside: f64| Done {
+            seconds: 1.0,
+            beside,
+            steps,
+            parts,
+            busy: 0.0,
+        };
+        let found = overhead(&[run(100.0, 100.0, 0.3), run(50.0, 200.0, 0.45)]);
+        assert!((found.step_seconds - 0.001).abs() < 1e-9, "{found:?}");
+        assert!((found.part_seconds - 0.002).abs() < 1e-9, "{found:?}");
+        // More parts cost less, or as many parts in each step: all is by step.
+        for more in [run(100.0, 300.0, 0.1), run(100.0, 100.0, 0.1)] {
+            let found = overhead(&[run(100.0, 100.0, 0.3), more]);
+            assert_eq!((found.step_seconds, found.part_seconds), (0.002, 0.0), "{more:?}");
+        }
+        let found = overhead(&[run(100.0, 100.0, 0.1), run(100.0, 300.0, 0.5)]);
+        assert_eq!((found.step_seconds, found.part_seconds), (0.0, 0.0015));
+    }
 }

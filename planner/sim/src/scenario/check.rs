@@ -40,7 +40,9 @@ pub(super) fn check(file: &ScenarioFile) -> Checked {
     for (name, it) in &file.overheads {
         let key = |of: &str| format!("overheads.{name}.{of}");
         between(&key("share"), it.share, 0.0, 0.99, "a share between 0 and 0.99")?;
-        between(&key("step_ms"), it.step_ms, 0.0, 1e6, "a time from 0 up to 1000000 ms")?;
+        for (name, value) in [("step_ms", it.step_ms), ("part_ms", it.part_ms)] {
+            between(&key(name), value, 0.0, 1e6, "a time from 0 up to 1000000 ms")?;
+        }
     }
     for (name, value) in
         [("ttft_seconds", file.targets.ttft_seconds), ("tpot_seconds", file.targets.tpot_seconds)]

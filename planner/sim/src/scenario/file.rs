@@ -77,6 +77,8 @@ pub struct OverheadEntry {
     pub share: f64,
     /// Milliseconds for each step.
     pub step_ms: f64,
+    /// Milliseconds for each request in a step.
+    pub part_ms: f64,
 }
 
 /// Times that a good answer keeps.

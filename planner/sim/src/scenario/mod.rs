@@ -259,9 +259,10 @@ impl ScenarioFile {
     fn overheads(&self, resolved: &Resolved) -> Result<Vec<Overhead>, ScenarioError> {
         let mut all = vec![Overhead::default(); resolved.instance.hosts.len()];
         for (name, it) in &self.overheads {
-            let OverheadEntry { share, step_ms } = *it;
+            let OverheadEntry { share, step_ms, part_ms } = *it;
             let host = faults::host(&resolved.instance, "overheads", name)?;
-            all[host] = Overhead { share, step_seconds: step_ms * 1e-3 };
+            let (step_seconds, part_seconds) = (step_ms * 1e-3, part_ms * 1e-3);
+            all[host] = Overhead { share, step_seconds, part_seconds };
         }
         Ok(all)
     }
