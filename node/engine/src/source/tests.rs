@@ -319,7 +319,8 @@ fn gemma3_has_the_published_dimensions() {
     assert_eq!(config.sliding_window, Some(SlidingWindow { window: 512, pattern: 6 }));
     assert_eq!((config.query_scale, config.embedding_scale), (1.0 / 16.0, 640_f32.sqrt()));
     assert_eq!(config.eos, [1, 106]);
-    let layers: u64 = (0..18).map(|layer| source.layer_bytes(layer, Precision::F32).0).sum();
+    let layers: u64 =
+        (0..18).map(|layer| source.layer_bytes(layer, Precision::F32, ComputeDevice::Cpu).0).sum();
     // 100,326,016 parameters in the layers, as published.
     assert_eq!(layers / F32_BYTES + 640, 100_326_016);
 }

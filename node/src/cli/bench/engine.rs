@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use thalweg_engine::{
-    BLOCK_TOKENS, Input, Item, KvType, LoadOptions, ModelSource, Precision, Shard, Want, pull,
+    BLOCK_TOKENS, ComputeDevice, Input, Item, KvType, LoadOptions, ModelSource, Precision, Shard,
+    Want, pull,
 };
 use thalweg_wire::{LayerRange, Sampling};
 
@@ -24,6 +25,10 @@ pub struct EngineArgs {
     /// Model to run: a file, a folder, or a name
     #[arg(long, default_value = pull::DEFAULT_MODEL)]
     model: String,
+
+    /// What to compute with: `cpu`; `cuda`, or `cuda:N` for GPU number N; or `burn`, a slow reference
+    #[arg(long, default_value_t = ComputeDevice::Cpu)]
+    device: ComputeDevice,
 
     /// Threads to compute with
     #[arg(long, default_value_t = thread::available_parallelism().map_or(1, usize::from))]
@@ -185,6 +190,7 @@ impl Bench {
         let options = LoadOptions {
             embed: true,
             head: true,
+            device: args.device,
             kv_blocks,
             threads: args.threads,
             precision: args.weights,
