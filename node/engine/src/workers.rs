@@ -8,7 +8,7 @@ use rayon::slice::ParallelSliceMut;
 use rayon::{ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder};
 
 /// Pieces each thread should get, so that one slow thread does not hold up all others.
-const PIECES_PER_THREAD: usize = 4;
+const PIECES_PER_THREAD: usize = 8;
 
 /// Multiply-adds below which waking a thread costs more than it saves: about 30 microseconds of work.
 const SPLIT_WORK_MIN: usize = 1 << 18;

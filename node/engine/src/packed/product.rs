@@ -43,28 +43,41 @@ impl Product<'_> {
     }
 
     /// Calls `multiply(panel, tile, rows)` for every panel and tile of rows, and stores the products
-    /// of each row it returns.
+    /// of each row it returns. `fetch` asks for what the next panel begins with while a panel is still
+    /// multiplied: all rows meet a panel before the next, and memory would wait for them.
     #[inline(always)]
     pub(crate) fn each_tile<F: Format>(
         mut self,
+        fetch: impl Fn(&[u8]),
         multiply: impl Fn(&[u8], &[Block], usize) -> [[f32; PANEL]; TILE_ROWS],
     ) {
-        let units = self.activations.row_blocks / F::LAYOUT.blocks;
-        let columns = (0..self.out.columns()).step_by(PANEL);
+        let panel_bytes = self.activations.row_blocks / F::LAYOUT.blocks * F::LAYOUT.unit_bytes();
         for together in (0..self.out.rows()).step_by(ROWS_TOGETHER) {
             let rows = ROWS_TOGETHER.min(self.out.rows() - together);
-            let panels = self.panels.chunks_exact(units * F::LAYOUT.unit_bytes());
-            for (column, panel) in columns.clone().zip(panels) {
-                let width = PANEL.min(self.out.columns() - column);
+            let fetched = panel_bytes.div_ceil(rows.div_ceil(TILE_ROWS));
+            let panels = self.panels.chunks_exact(panel_bytes).enumerate();
+            for (index, panel) in panels.take(self.out.columns().div_ceil(PANEL)) {
+                let next = self.panels.get((index + 1) * panel_bytes..).unwrap_or_default();
+                let mut parts = next.chunks(fetched);
                 let mut row = together;
                 for (tile, rows) in self.activations.tiles(self.first_row + together, rows) {
+                    fetch(parts.next().unwrap_or_default());
                     for products in &multiply(panel, tile, rows)[..rows] {
-                        self.out.row(row)[column..][..width].copy_from_slice(&products[..width]);
+                        store(products, &mut self.out.row(row)[index * PANEL..]);
                         row += 1;
                     }
                 }
             }
         }
+    }
+}
+
+/// Puts products where they go; the last outputs of a matrix may be fewer.
+#[inline(always)]
+fn store(products: &[f32; PANEL], out: &mut [f32]) {
+    match out.first_chunk_mut() {
+        Some(out) => *out = *products,
+        None => out.copy_from_slice(&products[..out.len()]),
     }
 }
 
@@ -76,14 +89,17 @@ impl<F: Format> Kernel for Portable<'_, F> {
 
     #[inline(always)]
     fn run<const FMA: bool, const WIDE: bool>(self) {
-        self.0.each_tile::<F>(|panel, tile, rows| {
-            let mut sums = [[0.0; PANEL]; TILE_ROWS];
-            for (row, sums) in sums[..rows].iter_mut().enumerate() {
-                let activations = tile.iter().skip(row).step_by(rows);
-                multiply_row::<F, FMA>(panel, activations, sums);
-            }
-            sums
-        });
+        self.0.each_tile::<F>(
+            |_| {},
+            |panel, tile, rows| {
+                let mut sums = [[0.0; PANEL]; TILE_ROWS];
+                for (row, sums) in sums[..rows].iter_mut().enumerate() {
+                    let activations = tile.iter().skip(row).step_by(rows);
+                    multiply_row::<F, FMA>(panel, activations, sums);
+                }
+                sums
+            },
+        );
     }
 }
 

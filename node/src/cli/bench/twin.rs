@@ -28,7 +28,7 @@ use std::time::{Duration, Instant};
 
 use thalweg_engine::{KvType, Precision, pull};
 use thalweg_sim::compute::Overhead;
-use thalweg_sim::outcome::Outcome;
+use thalweg_sim::outcome::{HostOutcome, Outcome};
 
 use super::steps::{BUSY_MIN, StepsReport};
 use super::users::{Served, Users};
@@ -89,10 +89,20 @@ pub struct TwinArgs {
 }
 
 /// What was predicted and what was measured.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct TwinReport {
     predicted: Served,
     measured: Served,
+    hosts: Vec<HostWork>,
+}
+
+/// What one host does while users are served, predicted and measured.
+#[derive(Clone, Debug)]
+struct HostWork {
+    name: String,
+    steps_per_second: [f64; 2],
+    /// Share of the time with a step running.
+    busy: [f64; 2],
 }
 
 impl fmt::Display for TwinReport {
@@ -106,7 +116,22 @@ impl fmt::Display for TwinReport {
         };
         row("decode tokens/s", |it| it.decode_tokens_per_second)?;
         row("TPOT mean, ms", |it| it.tpot_seconds * 1e3)?;
-        row("TTFT mean, ms", |it| it.ttft_seconds * 1e3)
+        row("TTFT mean, ms", |it| it.ttft_seconds * 1e3)?;
+        for HostWork { name, steps_per_second: steps, busy } in &self.hosts {
+            let name = format!("{name} steps/s");
+            writeln!(
+                f,
+                "{name:20}  {:>9.2}  {:>8.2}  {:>5.3}",
+                steps[0],
+                steps[1],
+                steps[0] / steps[1]
+            )?;
+            let milliseconds = [0, 1].map(|at| busy[at] / steps[at] * 1e3);
+            let ratio = milliseconds[0] / milliseconds[1];
+            let [one, other] = milliseconds;
+            writeln!(f, "{:20}  {one:>9.2}  {other:>8.2}  {ratio:>5.3}", "  ms per step")?;
+        }
+        Ok(())
     }
 }
 
@@ -143,8 +168,17 @@ pub fn measure(args: &TwinArgs) -> Result<TwinReport, Advice> {
         tpot_seconds: outcome.tpot_mean_seconds,
         ttft_seconds: outcome.ttft_mean_seconds,
     };
-    let (measured, ..) = args.users.run(&server, || Ok(()))?;
-    Ok(TwinReport { predicted, measured })
+    let look = || (0..cluster.count()).map(|it| done(&cluster, it)).collect::<Result<Vec<_>, _>>();
+    let (measured, before, after) = args.users.run(&server, look)?;
+    let work = |host: &HostOutcome| {
+        let (from, to) = (before[place(&host.name)], after[place(&host.name)]);
+        let (seconds, window) = ((to.at - from.at).as_secs_f64(), f64::from(args.users.seconds));
+        let steps_per_second = [host.steps as f64 / window, (to.steps - from.steps) / seconds];
+        let busy = [host.utilisation, (to.busy - from.busy) / seconds];
+        HostWork { name: host.name.clone(), steps_per_second, busy }
+    };
+    let hosts = outcome.hosts.iter().filter(|it| it.steps > 0).map(work).collect();
+    Ok(TwinReport { predicted, measured, hosts })
 }
 
 fn quota(args: &TwinArgs, host: u8) -> Result<CpuQuota, Advice> {
@@ -296,6 +330,8 @@ struct Done {
     beside: f64,
     /// Steps computed.
     steps: f64,
+    /// Seconds with a step running.
+    busy: f64,
 }
 
 /// What hosts do beside computing, by step, with a few users. Half a core does everything half as fast.
@@ -330,6 +366,7 @@ fn done(cluster: &LocalCluster, host: usize) -> Result<Done, Advice> {
         at: Instant::now(),
         beside: beside(cluster.pid(host)).map_err(failed)?,
         steps: client::metric(&text, "thalweg_shard_steps_total").unwrap_or_default(),
+        busy: client::metric(&text, "thalweg_shard_busy_seconds_total").unwrap_or_default(),
     })
 }
 
