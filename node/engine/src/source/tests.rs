@@ -302,6 +302,13 @@ fn smollm2_has_the_published_dimensions() {
         layers,
         30 * ((134_515_008 - 49_152 * 576 - 576) / 30 - 2 * 576) * 5 / 8 + 30 * 2 * 576 * 4
     );
+    // BF16 has 16 bits.
+    let growth = source.growth(Precision::Stored, ComputeDevice::Cuda(0));
+    assert!((3.1..=3.2).contains(&growth), "{growth}");
+    for device in [ComputeDevice::Cpu, ComputeDevice::Burn] {
+        let growth = source.growth(Precision::F32, device);
+        assert!((1.0..1.001).contains(&growth), "{growth}");
+    }
     assert_eq!(stored.kv_bytes_per_token_layer, Bytes(2 * 3 * 64 * 2));
     assert_eq!((shape.context_tokens, shape.model), (2048, source.id()));
     assert_eq!(shape.name, "smollm2-135m");
