@@ -1,6 +1,7 @@
 //! Asks NVIDIA's driver which GPUs there are, before burn does: burn panics in a thread of its own if
 //! there is no driver.
 
+use std::error::Error as _;
 use std::ffi::{CStr, c_char, c_int, c_uint};
 use std::ptr;
 
@@ -48,6 +49,11 @@ pub(super) fn memory(index: usize) -> Result<Bytes, DeviceError> {
     Ok(Bytes(bytes as u64))
 }
 
+/// What the system says of a library that does not load.
+fn cause(error: &libloading::Error) -> String {
+    error.source().map_or_else(|| error.to_string(), ToString::to_string)
+}
+
 /// The driver's library.
 struct Driver(Library);
 
@@ -59,7 +65,8 @@ impl Driver {
             // SAFETY: the library is NVIDIA's; loading it runs only its own initialisers.
             match unsafe { Library::new(name) } {
                 Ok(library) => return Ok(Self(library)),
-                Err(error) => reason = error.to_string(),
+                Err(error) if reason.is_empty() => reason = cause(&error),
+                Err(_) => {}
             }
         }
         Err(DeviceError::NoDriver(reason))
@@ -70,7 +77,7 @@ impl Driver {
         // JUSTIFICATION: functions of a library that may be absent can only be looked up.
         // SAFETY: callers name types as in `cuda.h`; the library stays loaded while it is called.
         let symbol = unsafe { self.0.get::<T>(name) };
-        symbol.map(|it| *it).map_err(|error| DeviceError::NoDriver(error.to_string()))
+        symbol.map(|it| *it).map_err(|error| DeviceError::NoDriver(cause(&error)))
     }
 
     fn count(&self) -> Result<usize, DeviceError> {
