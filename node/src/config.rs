@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
-use thalweg_engine::{KvType, Precision};
+use thalweg_engine::{ComputeDevice, KvType, Precision};
 
 use crate::cli::advice::Advice;
 
@@ -29,7 +29,12 @@ pub struct HostConfig {
     pub advertise: Option<String>,
     /// Model: a path, a Hugging Face id, or a built-in name.
     pub model: String,
-    /// Memory for weights and KV, in MiB. Defaults to half of what is free.
+    /// What to compute with: `cpu`; `cuda`, or `cuda:N` for GPU number N, in binaries of `./x cuda`; or
+    /// `burn`, a slow reference.
+    #[serde(default)]
+    pub device: ComputeDevice,
+    /// Memory for weights and KV, in MiB. Defaults to half of what is free, on GPUs to three quarters of
+    /// what there is.
     pub memory_mib: Option<u64>,
     /// Compute threads. Defaults to the number of cores.
     pub threads: Option<usize>,
@@ -190,6 +195,16 @@ mod tests {
     fn unknown_key_in_a_table_is_found() {
         let advice = advice(&format!("{MINIMAL}[api]\nkey = ['a']\n"));
         assert!(advice.contains("line 6") && advice.contains("`keys`"), "{advice}");
+    }
+
+    #[test]
+    fn a_device_is_one_of_those_there_are() {
+        let with = |word: &str| format!("{MINIMAL}device = '{word}'\n");
+        let device = |text: &str| parse(text).expect("valid").device;
+        assert_eq!(device(MINIMAL), ComputeDevice::Cpu);
+        assert_eq!(device(&with("cuda:1")), ComputeDevice::Cuda(1));
+        let advice = advice(&with("gpu"));
+        assert!(advice.contains("line 5: `gpu` is no device; there are `cpu`, `cuda`"), "{advice}");
     }
 
     #[test]

@@ -16,6 +16,7 @@
 mod export;
 mod store;
 
+pub(crate) use export::BlockFormat;
 pub use export::KvBlocksError;
 pub use store::{KvType, UnknownKvType};
 

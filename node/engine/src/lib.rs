@@ -4,6 +4,7 @@
 mod area;
 mod attention;
 mod config;
+mod device;
 mod exp;
 mod gate;
 mod gguf;
@@ -31,6 +32,7 @@ mod tokenizer;
 mod workers;
 
 pub use config::{Arch, ConfigError, ModelConfig, Rope, SlidingWindow};
+pub use device::{ComputeDevice, DeviceError, UnknownDevice};
 pub use gguf::GgufError;
 pub use kv::{BLOCK_TOKENS, KvBlocksError, KvType, UnknownKvType};
 pub use matrix::{Precision, UnknownPrecision};

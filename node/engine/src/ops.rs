@@ -4,11 +4,14 @@
 //! that none of them knows what it runs on.
 
 mod cpu;
+mod plain;
 
 use std::fmt;
+use std::ops::Range;
 
 use burn::tensor::Tensor;
 pub(crate) use cpu::Cpu;
+pub(crate) use plain::Plain;
 
 use crate::attention::{Span, View};
 use crate::gate::Activation;
@@ -30,6 +33,8 @@ pub(crate) trait Ops: fmt::Debug + Send + Sync {
     type Norm: fmt::Debug + Send + Sync;
     /// Keys and values of past tokens.
     type Cache: Cache;
+    /// What the attention of all layers of a kind has in common during a pass.
+    type Sight: fmt::Debug + Send + Sync;
 
     /// Prepares `[outputs, inputs]` weights for products, in the precision asked for.
     fn load_linear(
@@ -66,9 +71,23 @@ pub(crate) trait Ops: fmt::Debug + Send + Sync {
     /// `activation(gate) * up`, the gated unit of a feed-forward block.
     fn gated(&self, activation: Activation, gate: Rows, up: Rows) -> Rows;
 
+    /// Prepares the attention of all layers with this view, from rows at these positions: a range for
+    /// each request.
+    fn sight(&self, view: View, turns: Turns, positions: &[Range<usize>]) -> Self::Sight;
+
     /// Turns queries and keys, appends keys and values to the cache, and attends: `rows` are queries, keys
-    /// and values, all heads of a token side by side.
-    fn attend(&self, cache: &mut Self::Cache, at: Place<'_>, rows: [Rows; 3]) -> Rows;
+    /// and values, all heads of a token side by side; `spans` are the requests that they belong to, in
+    /// the order of the positions that `sight` was prepared for.
+    fn attend(
+        &self,
+        cache: &mut Self::Cache,
+        sight: &Self::Sight,
+        spans: &[Span<'_>],
+        rows: [Rows; 3],
+    ) -> Rows;
+
+    /// Does a step's work on the thread that suits.
+    fn enter<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T;
 
     /// Threads of this machine's processors.
     fn workers(&self) -> &Workers;
@@ -84,15 +103,4 @@ pub(crate) trait Cache: fmt::Debug + Send + Sync {
 
     /// Overwrites blocks with exported ones, or changes nothing.
     fn import(&mut self, blocks: &[u32], bytes: &[u8]) -> Result<(), KvBlocksError>;
-}
-
-/// Where rows attend.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Place<'a> {
-    /// The requests that the rows belong to, in order.
-    pub(crate) spans: &'a [Span<'a>],
-    /// Heads, and how far they see.
-    pub(crate) view: View,
-    /// How far queries and keys turn.
-    pub(crate) turns: &'a Turns,
 }

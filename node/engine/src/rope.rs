@@ -50,6 +50,16 @@ pub(crate) struct Turns {
 }
 
 impl Turns {
+    /// Pairs of values of a head.
+    pub(crate) fn pairs(&self) -> usize {
+        self.pairs
+    }
+
+    /// Sine and cosine of each pair, row after row.
+    pub(crate) fn sines_and_cosines(&self) -> &[(f32, f32)] {
+        &self.turns
+    }
+
     /// Turns every head of every row.
     pub(crate) fn apply(&self, rows: &mut [f32], workers: &Workers) {
         let count = self.turns.len() / self.pairs;

@@ -16,10 +16,11 @@ use parts::{Compute, Loaded};
 use thalweg_wire::LayerRange;
 
 use crate::config::ModelConfig;
+use crate::device::ComputeDevice;
 use crate::kv::{KvBlocksError, KvType};
 use crate::matrix::Precision;
 use crate::model::LoadError;
-use crate::ops::Cpu;
+use crate::ops::{Cpu, Plain};
 use crate::source::ModelSource;
 use crate::step::{Item, Limits, Output, StepError};
 use crate::workers::Workers;
@@ -31,12 +32,15 @@ pub struct LoadOptions<'a> {
     pub embed: bool,
     /// Whether to hold final norm and head; needed to sample.
     pub head: bool,
+    /// What to compute with.
+    pub device: ComputeDevice,
     /// Blocks of the cache, each of 16 tokens of one layer. They cost memory from their first use
-    /// on.
+    /// on; on GPUs all at once.
     pub kv_blocks: u32,
-    /// How to keep keys and values.
+    /// How to keep keys and values; on GPUs not as `int8`.
     pub kv_type: KvType,
-    /// Threads to compute with; with one, a step runs on the thread that calls it.
+    /// Threads to compute with; with one, a step runs on the thread that calls it. On other devices than
+    /// the CPU they only sample.
     pub threads: usize,
     /// How to keep the weights of matrices.
     pub precision: Precision,
@@ -70,7 +74,8 @@ impl Shard {
     ///
     /// # Errors
     ///
-    /// If the model does not have these layers, or a tensor is damaged or not finite.
+    /// If the model does not have these layers, a tensor is damaged or not finite, or the device cannot be
+    /// used.
     pub fn load(
         source: &ModelSource,
         range: LayerRange,
@@ -83,10 +88,17 @@ impl Shard {
         let threads = options.threads;
         let workers =
             Workers::new(threads).map_err(|source| LoadError::Threads { threads, source })?;
-        let parts = Loaded::new(Cpu::new(workers), source, range, &options)?;
-        let layer_bytes = |it| source.layer_bytes(it as usize, options.precision).0;
+        let (device, precision) = (options.device, options.precision);
+        device.check(options.kv_type)?;
+        let parts: Box<dyn Compute> = match device.open()? {
+            None => Box::new(Loaded::new(Cpu::new(workers), source, range, &options)?),
+            Some((burn, dense)) => {
+                Box::new(Loaded::new(Plain::new(burn, dense, workers), source, range, &options)?)
+            }
+        };
+        let layer_bytes = |it| source.layer_bytes(it as usize, precision, device).0;
         let of_layers: u64 = (range.first()..range.end()).map(layer_bytes).sum();
-        let of_head = if options.head { source.head_bytes(options.precision).0 } else { 0 };
+        let of_head = if options.head { source.head_bytes(precision, device).0 } else { 0 };
         Ok(Self {
             config,
             range,
@@ -94,7 +106,7 @@ impl Shard {
             kv_blocks: options.kv_blocks,
             embeds: options.embed,
             has_head: options.head,
-            parts: Box::new(parts),
+            parts,
         })
     }
 

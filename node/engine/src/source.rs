@@ -19,10 +19,11 @@ use std::sync::OnceLock;
 use thalweg_wire::{Bytes, ModelId, ModelShape};
 
 use crate::config::{Arch, ConfigError, ModelConfig, from_gguf, from_hf};
+use crate::device::ComputeDevice;
 use crate::gguf::{Gguf, GgufError};
 use crate::kv::KvType;
 use crate::map::Map;
-use crate::matrix::{Matrix, Precision};
+use crate::matrix::Precision;
 use crate::quant::{Stored, StoredSizeError};
 use crate::safetensors::{Safetensors, SafetensorsError};
 
@@ -298,37 +299,56 @@ impl ModelSource {
         self.tensor(name).map(|it| Bytes(it.bytes.len() as u64))
     }
 
-    /// Size of a tensor in memory. Norms are always F32.
-    pub(crate) fn held_bytes(&self, name: &str, precision: Precision) -> Bytes {
+    /// Size of a tensor in the memory of a device. Norms are always F32.
+    pub(crate) fn held_bytes(
+        &self,
+        name: &str,
+        precision: Precision,
+        device: ComputeDevice,
+    ) -> Bytes {
         let size = self.tensor(name).map_or(0, |it| match *it.shape {
-            [outputs, inputs] => Matrix::size(it.stored, inputs, outputs, precision),
+            [outputs, inputs] => device.matrix_bytes(it.stored, inputs, outputs, precision),
             _ => it.shape.iter().product::<usize>() * size_of::<f32>(),
         });
         Bytes(size as u64)
     }
 
-    /// Size of one layer's weights in memory.
+    /// Size of one layer's weights in the memory of a device.
     ///
     /// # Panics
     ///
     /// If the model has no such layer.
-    pub fn layer_bytes(&self, layer: usize, precision: Precision) -> Bytes {
+    pub fn layer_bytes(&self, layer: usize, precision: Precision, device: ComputeDevice) -> Bytes {
         assert!(layer < self.config.layers, "layer {layer} of {}", self.config.layers);
         let tensors = expected::layer(&self.config, layer);
-        Bytes(tensors.map(|(name, _)| self.held_bytes(&name, precision).0).sum())
+        Bytes(tensors.map(|(name, _)| self.held_bytes(&name, precision, device).0).sum())
     }
 
-    /// Size of final norm and head in memory.
-    pub fn head_bytes(&self, precision: Precision) -> Bytes {
+    /// Size of final norm and head in the memory of a device.
+    pub fn head_bytes(&self, precision: Precision, device: ComputeDevice) -> Bytes {
         let head = if self.config.tied_head { "token_embd.weight" } else { "output.weight" };
-        let held = |name| self.held_bytes(name, precision).0;
+        let held = |name| self.held_bytes(name, precision, device).0;
         Bytes(held(head) + held("output_norm.weight"))
+    }
+
+    /// How many times as large weights are on `device` as [`shape`](Self::shape) says, at most: 1 or more.
+    ///
+    /// The shape is the same for all hosts of a cluster and tells what CPUs hold.
+    pub fn growth(&self, precision: Precision, device: ComputeDevice) -> f64 {
+        let of = |bytes: &dyn Fn(ComputeDevice) -> Bytes| {
+            bytes(device).0 as f64 / bytes(ComputeDevice::Cpu).0.max(1) as f64
+        };
+        let layers = 0..self.config.layers;
+        let layers = layers.map(|it| of(&|device| self.layer_bytes(it, precision, device)));
+        let embedding = of(&|device| self.held_bytes("token_embd.weight", precision, device));
+        let head = of(&|device| self.head_bytes(precision, device));
+        layers.chain([embedding, head]).fold(1.0, f64::max)
     }
 
     /// What planners must know, for contexts of at most `context` tokens, weights in `precision` and
     /// keys and values in `kv_type`.
     pub fn shape(&self, context: u32, precision: Precision, kv_type: KvType) -> ModelShape {
-        let config = &self.config;
+        let (config, cpu) = (&self.config, ComputeDevice::Cpu);
         // Both are checked to fit by `ModelConfig::check`.
         let (layers, hidden) = (config.layers as u32, config.hidden as u32);
         ModelShape {
@@ -336,9 +356,11 @@ impl ModelSource {
             name: self.name(),
             layers,
             hidden,
-            layer_bytes: (0..config.layers).map(|it| self.layer_bytes(it, precision)).collect(),
-            embedding_bytes: self.held_bytes("token_embd.weight", precision),
-            head_bytes: self.head_bytes(precision),
+            layer_bytes: (0..config.layers)
+                .map(|it| self.layer_bytes(it, precision, cpu))
+                .collect(),
+            embedding_bytes: self.held_bytes("token_embd.weight", precision, cpu),
+            head_bytes: self.head_bytes(precision, cpu),
             kv_bytes_per_token_layer: Bytes(
                 kv_type.token_bytes(config.kv_heads, config.head_dim) as u64
             ),

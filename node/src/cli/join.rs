@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use thalweg_certs::{Enrolment, HostIdentity, JoinToken, enrol_client_config};
-use thalweg_engine::{KvType, Precision, pull};
+use thalweg_engine::{ComputeDevice, KvType, Precision, pull};
 
 use super::advice::Advice;
 use crate::config::{ApiConfig, ClusterConfig, HostConfig};
@@ -50,6 +50,10 @@ pub struct JoinArgs {
     #[arg(long)]
     advertise: Option<String>,
 
+    /// What to compute with: `cpu`; `cuda`, or `cuda:N` for GPU number N; or `burn`, a slow reference
+    #[arg(long, default_value_t = ComputeDevice::Cpu)]
+    device: ComputeDevice,
+
     /// Memory for weights and KV, in MiB
     #[arg(long)]
     memory_mib: Option<u64>,
@@ -90,6 +94,8 @@ impl fmt::Debug for JoinArgs {
 ///
 /// If the cluster cannot be reached, refuses the token, or the host cannot serve.
 pub fn run(args: &JoinArgs) -> Result<(), Advice> {
+    // Before the token is used up.
+    serve::check(args.device, args.kv)?;
     let credentials = args.data.join("certs");
     let identity = enrol(args, &credentials)?;
     eprintln!("joined cluster {} as {} in {}", identity.cluster, identity.name, identity.region);
@@ -101,6 +107,7 @@ pub fn run(args: &JoinArgs) -> Result<(), Advice> {
         bind: args.bind,
         advertise: args.advertise.clone(),
         model: args.model.clone(),
+        device: args.device,
         memory_mib: args.memory_mib,
         threads: args.threads,
         weights: args.weights,

@@ -7,7 +7,7 @@ use std::thread;
 use thalweg_core::conductor::{Conductor, Effect, Event, PlanTask};
 use thalweg_core::kv::BLOCK_TOKENS;
 use thalweg_core::{gateway, stage};
-use thalweg_engine::{KvType, LoadOptions, ModelSource, Precision, Shard};
+use thalweg_engine::{ComputeDevice, KvType, LoadOptions, ModelSource, Precision, Shard};
 use thalweg_wire::{Assignment, Command, Epoch};
 
 use super::board::Board;
@@ -22,6 +22,8 @@ use crate::host::{Deliver, Perform, post};
 pub struct Loader {
     /// The model's files.
     pub source: Arc<ModelSource>,
+    /// What to compute with.
+    pub device: ComputeDevice,
     /// Compute threads.
     pub threads: usize,
     /// How to keep weights.
@@ -141,6 +143,7 @@ fn load(
     let options = LoadOptions {
         embed: first,
         head: last,
+        device: loader.device,
         kv_blocks,
         threads: loader.threads,
         precision: loader.precision,

@@ -77,13 +77,14 @@ enum MeasureError {
 
 /// Measures the per-layer curves of this host on the model's last layer and head.
 fn profile(loader: &Loader) -> Result<Profile, MeasureError> {
-    let Loader { source, threads, precision, kv_type } = loader;
+    let Loader { source, device, threads, precision, kv_type } = loader;
     let _turn = turn();
     let layers = u32::try_from(source.config().layers).unwrap_or(u32::MAX);
     let last = LayerRange::new(layers.saturating_sub(1), layers).expect("a model has a layer");
     let options = LoadOptions {
         embed: false,
         head: true,
+        device: *device,
         kv_blocks: MEASURE_BLOCKS,
         threads: *threads,
         precision: *precision,

@@ -21,7 +21,7 @@ use std::sync::Arc;
 
 use actix::System;
 use thalweg_certs::Credentials;
-use thalweg_engine::ModelSource;
+use thalweg_engine::{ComputeDevice, KvType, ModelSource};
 use thalweg_wire::{Bytes, ModelShape};
 
 use crate::cli::advice::Advice;
@@ -149,7 +149,40 @@ pub fn host(config: HostConfig) -> Result<(), Advice> {
     system.block_on(runtime::run(prepared))
 }
 
+/// Checks that a device can be used, and keeps keys and values so.
+///
+/// # Errors
+///
+/// Says what is missing, or what to use instead.
+pub fn check(device: ComputeDevice, kv: KvType) -> Result<(), Advice> {
+    device
+        .check(kv)
+        .map_err(|source| Advice::new(format!("this host cannot compute on `{device}`"), source))
+}
+
+/// The memory that the planner may fill, as if weights took what the model's shape says.
+fn memory(config: &HostConfig, source: &ModelSource) -> Result<Bytes, Advice> {
+    let unknown = |e| Advice::new("cannot tell how much memory is free", e);
+    let on_device = config
+        .device
+        .memory()
+        .map_err(|source| Advice::new("cannot tell how much memory the device has", source))?;
+    let memory = match (config.memory_mib, on_device) {
+        (Some(mib), _) => Bytes::mib(mib),
+        (None, Some(all)) => Bytes(all.0 / 4 * 3),
+        (None, None) => measure::half_of_free_memory().map_err(unknown)?,
+    };
+    let growth = source.growth(config.weights, config.device);
+    if growth > 1.0 {
+        let device = config.device;
+        tracing::info!(%device, growth, "weights take more on this device; offering less memory");
+    }
+    // Rounded down: a host must not be given more than it holds.
+    Ok(Bytes((memory.0 as f64 / growth) as u64))
+}
+
 fn prepare(config: HostConfig) -> Result<Prepared, Advice> {
+    check(config.device, config.kv)?;
     let credentials = Credentials::load(&config.credentials, &config.name).map_err(|source| {
         Advice::new(format!("cannot use the certificate of host `{}`", config.name), source)
             .hint("`thalweg certs issue NAME --region REGION` makes one.")
@@ -164,11 +197,7 @@ fn prepare(config: HostConfig) -> Result<Prepared, Advice> {
     })?;
     let context = u32::try_from(source.config().context).unwrap_or(u32::MAX);
     let shape = source.shape(config.max_model_len.min(context), config.weights, config.kv);
-    let memory = match config.memory_mib {
-        Some(mib) => Bytes::mib(mib),
-        None => measure::half_of_free_memory()
-            .map_err(|e| Advice::new("cannot tell how much memory is free", e))?,
-    };
+    let memory = memory(&config, &source)?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let threads = config.threads.unwrap_or(cores).max(1);
     Ok(Prepared { config, credentials, source: Arc::new(source), shape, memory, threads })

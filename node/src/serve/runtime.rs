@@ -178,8 +178,13 @@ impl Node {
 
     /// What loading layers needs.
     pub(super) fn loader(&self) -> Loader {
-        let (source, threads) = (Arc::clone(&self.source), self.threads);
-        Loader { source, threads, precision: self.config.weights, kv_type: self.config.kv }
+        Loader {
+            source: Arc::clone(&self.source),
+            device: self.config.device,
+            threads: self.threads,
+            precision: self.config.weights,
+            kv_type: self.config.kv,
+        }
     }
 
     /// Measures this host, registers it, then measures its links whenever new ones come up.

@@ -10,7 +10,7 @@
 use std::ops::Range;
 
 use super::store::{KvType, Lines, Store};
-use super::{Cache, LANES};
+use super::{BLOCK_TOKENS, Cache, LANES};
 
 const MAGIC: [u8; 4] = *b"TWKV";
 const VERSION: u8 = 1;
@@ -64,7 +64,7 @@ pub enum KvBlocksError {
 impl Cache {
     /// Some blocks as bytes. All must exist.
     pub(crate) fn export(&self, blocks: &[u32]) -> Vec<u8> {
-        let mut bytes = self.header(blocks.len() as u32).to_vec();
+        let mut bytes = self.format().header(blocks.len() as u32).to_vec();
         for &block in blocks {
             let heads = self.heads(block);
             match &self.store {
@@ -85,8 +85,7 @@ impl Cache {
 
     /// Overwrites `blocks`, which must exist, with those that another shard exported.
     pub(crate) fn import(&mut self, blocks: &[u32], bytes: &[u8]) -> Result<(), KvBlocksError> {
-        self.check(blocks.len(), bytes)?;
-        let mut rest = &bytes[HEADER_BYTES..];
+        let mut rest = self.format().open(blocks.len(), bytes)?;
         for &block in blocks {
             let heads = self.heads(block);
             match &mut self.store {
@@ -111,8 +110,27 @@ impl Cache {
         first..first + self.kv_heads
     }
 
-    fn header(&self, blocks: u32) -> [u8; HEADER_BYTES] {
-        let number = TYPES.iter().position(|it| *it == self.store.kind());
+    fn format(&self) -> BlockFormat {
+        let (kv_heads, head_size) = (self.kv_heads, self.head_size);
+        BlockFormat { kind: self.store.kind(), kv_heads, head_size }
+    }
+}
+
+/// Type and shape of blocks, as their header names them.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct BlockFormat {
+    /// How keys and values are kept.
+    pub(crate) kind: KvType,
+    /// Heads of keys, and of values.
+    pub(crate) kv_heads: usize,
+    /// Values of one head.
+    pub(crate) head_size: usize,
+}
+
+impl BlockFormat {
+    /// The header of so many blocks.
+    pub(crate) fn header(self, blocks: u32) -> [u8; HEADER_BYTES] {
+        let number = TYPES.iter().position(|it| *it == self.kind);
         let number = number.expect("every type has a number") as u8;
         let mut header = [0; HEADER_BYTES];
         header[..4].copy_from_slice(&MAGIC);
@@ -123,8 +141,8 @@ impl Cache {
         header
     }
 
-    /// Checks that `bytes` are as many blocks of this shape as there are places for.
-    fn check(&self, places: usize, bytes: &[u8]) -> Result<(), KvBlocksError> {
+    /// What follows the header, if `bytes` are as many blocks of this shape as there are places for.
+    pub(crate) fn open(self, places: usize, bytes: &[u8]) -> Result<&[u8], KvBlocksError> {
         let (own, found) = (self.header(0), bytes.first_chunk::<HEADER_BYTES>());
         let Some(found) = found.filter(|it| it[..5] == own[..5]) else {
             return Err(KvBlocksError::Header(bytes[..bytes.len().min(5)].to_vec()));
@@ -141,15 +159,21 @@ impl Cache {
         if bytes.len() != expected {
             return Err(KvBlocksError::Size { blocks, expected, found: bytes.len() });
         }
-        Ok(())
+        Ok(&bytes[HEADER_BYTES..])
+    }
+
+    /// Lines of keys, and of values, of one head in a block.
+    pub(crate) fn lines(self) -> (usize, usize) {
+        (self.head_size, self.head_size.div_ceil(LANES) * BLOCK_TOKENS)
     }
 
     /// Bytes of a block.
-    fn block_bytes(&self) -> usize {
-        let lines = match &self.store {
-            Store::F32 { keys, values } => 4 * (keys.per_head + values.per_head),
-            Store::F16 { keys, values } => 2 * (keys.per_head + values.per_head),
-            Store::Int8 { keys, values, .. } => keys.per_head + values.per_head + 2 * 4,
+    fn block_bytes(self) -> usize {
+        let (keys, values) = self.lines();
+        let lines = match self.kind {
+            KvType::F32 => 4 * (keys + values),
+            KvType::F16 => 2 * (keys + values),
+            KvType::Int8 => keys + values + 2 * 4,
         };
         self.kv_heads * lines * LANES
     }

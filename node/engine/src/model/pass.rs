@@ -1,12 +1,12 @@
-//! What the layers share during one step: places of rows, turns, the cache, the threads.
+//! What the layers share during one step: places of rows, what they see, the cache.
 
 use std::ops::Range;
 
 use crate::attention::{Span, View};
 use crate::config::ModelConfig;
 use crate::kv::Table;
-use crate::ops::{Ops, Place, Rows};
-use crate::rope::{Frequencies, Turns};
+use crate::ops::{Ops, Rows};
+use crate::rope::Frequencies;
 
 /// Consecutive rows of a pass that belong to one request.
 #[derive(Clone, Copy, Debug)]
@@ -26,8 +26,9 @@ pub(crate) struct Pass<'a, O: Ops> {
     config: &'a ModelConfig,
     cache: &'a mut O::Cache,
     parts: &'a [Part<'a>],
-    global: Turns,
-    local: Turns,
+    global: O::Sight,
+    /// Of layers that look back through a window, if there are any.
+    local: Option<O::Sight>,
 }
 
 impl<'a, O: Ops> Pass<'a, O> {
@@ -38,27 +39,24 @@ impl<'a, O: Ops> Pass<'a, O> {
         cache: &'a mut O::Cache,
         parts: &'a [Part<'a>],
     ) -> Self {
-        let turns = |it: Frequencies| it.turns(parts.iter().flat_map(Part::positions));
-        let global = turns(Frequencies::global(config));
-        let local = match config.sliding_window {
-            None => global.clone(),
-            Some(_) => turns(Frequencies::local(config)),
+        let positions: Vec<Range<usize>> = parts.iter().map(Part::positions).collect();
+        let sight = |frequencies: Frequencies, window| {
+            let view = View { heads: config.heads, scale: config.query_scale, window };
+            let turns = frequencies.turns(positions.iter().cloned().flatten());
+            ops.sight(view, turns, &positions)
         };
+        let global = sight(Frequencies::global(config), None);
+        let windows = config.sliding_window;
+        let local = windows.map(|it| sight(Frequencies::local(config), Some(it.window)));
         Self { ops, config, cache, parts, global, local }
     }
 
     /// Turns queries and keys, appends keys and values to the cache of `layer`, and attends.
     pub(crate) fn attend(&mut self, layer: usize, rows: [Rows; 3]) -> Rows {
-        let config = self.config;
-        let windowed = config.is_windowed(layer);
+        let windowed = self.config.is_windowed(layer);
         let spans: Vec<Span<'_>> = self.parts.iter().map(|it| it.span(layer)).collect();
-        let view = View {
-            heads: config.heads,
-            scale: config.query_scale,
-            window: config.sliding_window.filter(|_| windowed).map(|it| it.window),
-        };
-        let turns = if windowed { &self.local } else { &self.global };
-        self.ops.attend(self.cache, Place { spans: &spans, view, turns }, rows)
+        let sight = self.local.as_ref().filter(|_| windowed).unwrap_or(&self.global);
+        self.ops.attend(self.cache, sight, &spans, rows)
     }
 }
 

@@ -3,6 +3,7 @@
 use thalweg_wire::LayerRange;
 
 use crate::config::ModelConfig;
+use crate::device::DeviceError;
 use crate::matrix::{NotFinite, Precision};
 use crate::ops::Ops;
 use crate::source::{ModelSource, SourceError};
@@ -32,6 +33,9 @@ pub enum LoadError {
         /// Layers there are.
         layers: usize,
     },
+    /// A device that is not there, or not for this program.
+    #[error("cannot compute on the device that is asked for")]
+    Device(#[from] DeviceError),
     /// Threads that do not start.
     #[error("cannot start {threads} threads")]
     Threads {

@@ -4,16 +4,19 @@
 //! rounds differently for one row than for many; its attention copies the cache at every step; its
 //! exponential is one call per value.
 
+use std::ops::Range;
+
 use burn::backend::Flex;
 use burn::backend::flex::FlexTensor;
 use burn::tensor::{Tensor, TensorData};
 
-use super::{Cache, Ops, Place, Rows};
-use crate::attention::{Span, attend};
+use super::{Cache, Ops, Rows};
+use crate::attention::{Span, View, attend};
 use crate::gate::{self, Activation};
 use crate::kv::{self, KvBlocksError, KvType};
 use crate::matrix::{Matrix, NotFinite, Precision, multiply};
 use crate::norm::RmsNorm;
+use crate::rope::Turns;
 use crate::source::StoredRows;
 use crate::workers::Workers;
 
@@ -33,10 +36,18 @@ impl Cpu {
     }
 }
 
+/// What rows see, and how far they turn.
+#[derive(Debug)]
+pub(crate) struct Sight {
+    view: View,
+    turns: Turns,
+}
+
 impl Ops for Cpu {
     type Linear = Matrix;
     type Norm = RmsNorm;
     type Cache = kv::Cache;
+    type Sight = Sight;
 
     fn load_linear(
         &self,
@@ -95,12 +106,26 @@ impl Ops for Cpu {
         in_place(gate, |it| gate::gated(activation, it, slice(&up), &self.workers))
     }
 
-    fn attend(&self, cache: &mut kv::Cache, at: Place<'_>, [query, key, value]: [Rows; 3]) -> Rows {
+    fn sight(&self, view: View, turns: Turns, _: &[Range<usize>]) -> Sight {
+        Sight { view, turns }
+    }
+
+    fn attend(
+        &self,
+        cache: &mut kv::Cache,
+        sight: &Sight,
+        spans: &[Span<'_>],
+        [query, key, value]: [Rows; 3],
+    ) -> Rows {
         let [_, width] = query.dims();
-        let turn = |rows| in_place(rows, |it| at.turns.apply(it, &self.workers));
+        let turn = |rows| in_place(rows, |it| sight.turns.apply(it, &self.workers));
         let [query, key, value] = [open(turn(query)), open(turn(key)), open(value)];
-        append(cache, at.spans, slice(&key), slice(&value));
-        self.rows(attend(slice(&query), at.spans, cache, at.view, &self.workers), width)
+        append(cache, spans, slice(&key), slice(&value));
+        self.rows(attend(slice(&query), spans, cache, sight.view, &self.workers), width)
+    }
+
+    fn enter<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        self.workers.enter(work)
     }
 
     fn workers(&self) -> &Workers {

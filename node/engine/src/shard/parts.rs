@@ -92,7 +92,7 @@ impl<O: Ops> Loaded<O> {
 impl<O: Ops> Compute for Loaded<O> {
     fn step(&mut self, items: &[Item<'_>]) -> Result<Vec<Output>, StepError> {
         let Self { ops, parts } = self;
-        ops.workers().enter(|| {
+        ops.enter(|| {
             let rows = parts.run(items, ops);
             parts.answer(items, rows, ops)
         })
@@ -101,7 +101,7 @@ impl<O: Ops> Compute for Loaded<O> {
     fn logits(&self, activations: &[f32]) -> Vec<f32> {
         let head = self.parts.head.as_ref().expect("caller loaded the head");
         let hidden = self.parts.config.hidden;
-        self.ops.workers().enter(|| head.logits(activations.to_vec(), hidden, &self.ops))
+        self.ops.enter(|| head.logits(activations.to_vec(), hidden, &self.ops))
     }
 
     fn cache(&self) -> &dyn Cache {

@@ -302,6 +302,13 @@ fn smollm2_has_the_published_dimensions() {
         layers,
         30 * ((134_515_008 - 49_152 * 576 - 576) / 30 - 2 * 576) * 5 / 8 + 30 * 2 * 576 * 4
     );
+    // BF16 has 16 bits.
+    let growth = source.growth(Precision::Stored, ComputeDevice::Cuda(0));
+    assert!((3.1..=3.2).contains(&growth), "{growth}");
+    for device in [ComputeDevice::Cpu, ComputeDevice::Burn] {
+        let growth = source.growth(Precision::F32, device);
+        assert!((1.0..1.001).contains(&growth), "{growth}");
+    }
     assert_eq!(stored.kv_bytes_per_token_layer, Bytes(2 * 3 * 64 * 2));
     assert_eq!((shape.context_tokens, shape.model), (2048, source.id()));
     assert_eq!(shape.name, "smollm2-135m");
@@ -319,7 +326,8 @@ fn gemma3_has_the_published_dimensions() {
     assert_eq!(config.sliding_window, Some(SlidingWindow { window: 512, pattern: 6 }));
     assert_eq!((config.query_scale, config.embedding_scale), (1.0 / 16.0, 640_f32.sqrt()));
     assert_eq!(config.eos, [1, 106]);
-    let layers: u64 = (0..18).map(|layer| source.layer_bytes(layer, Precision::F32).0).sum();
+    let layers: u64 =
+        (0..18).map(|layer| source.layer_bytes(layer, Precision::F32, ComputeDevice::Cpu).0).sum();
     // 100,326,016 parameters in the layers, as published.
     assert_eq!(layers / F32_BYTES + 640, 100_326_016);
 }

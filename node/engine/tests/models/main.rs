@@ -3,4 +3,5 @@
 mod golden;
 mod perplexity;
 mod pieces;
+mod plain;
 mod rig;

@@ -6,7 +6,8 @@ use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 use tempfile::TempDir;
 use thalweg_engine::{
-    Item, KvType, LoadError, LoadOptions, ModelSource, Output, Precision, Shard, Want,
+    ComputeDevice, Item, KvType, LoadError, LoadOptions, ModelSource, Output, Precision, Shard,
+    Want,
 };
 
 use crate::rig::{Part, activations, expect_rows, item, load, load_cut, load_cut_as, logits, open};
@@ -18,7 +19,7 @@ const LAYERS: usize = 7;
 const VOCAB: u32 = 61;
 
 /// Grouped heads, scaled frequencies, a head of its own.
-const LLAMA: &str = r#"{"model_type": "llama", "num_hidden_layers": 7, "hidden_size": 40,
+pub const LLAMA: &str = r#"{"model_type": "llama", "num_hidden_layers": 7, "hidden_size": 40,
     "intermediate_size": 72, "num_attention_heads": 6, "num_key_value_heads": 2, "head_dim": 20,
     "vocab_size": 61, "max_position_embeddings": 512, "rms_norm_eps": 1e-5, "rope_theta": 500000.0,
     "rope_scaling": {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0,
@@ -26,7 +27,7 @@ const LLAMA: &str = r#"{"model_type": "llama", "num_hidden_layers": 7, "hidden_s
     "tie_word_embeddings": false, "eos_token_id": 0}"#;
 
 /// Windows shorter than the prompts in five layers of six, one key head, the embedding as head.
-const GEMMA: &str = r#"{"model_type": "gemma3_text", "num_hidden_layers": 7, "hidden_size": 40,
+pub const GEMMA: &str = r#"{"model_type": "gemma3_text", "num_hidden_layers": 7, "hidden_size": 40,
     "intermediate_size": 72, "num_attention_heads": 4, "num_key_value_heads": 1, "head_dim": 20,
     "vocab_size": 61, "max_position_embeddings": 512, "rms_norm_eps": 1e-6, "rope_theta": 1000000.0,
     "rope_local_base_freq": 10000.0, "sliding_window": 11, "sliding_window_pattern": 6,
@@ -91,19 +92,19 @@ fn write(folder: &Path, config: &str, damaged: &str) {
     std::fs::write(folder.join("config.json"), config).expect("the folder is writable");
 }
 
-fn small(config: &str) -> (TempDir, ModelSource) {
+pub fn small(config: &str) -> (TempDir, ModelSource) {
     let folder = tempfile::tempdir().expect("a folder");
     write(folder.path(), config, "");
     let source = ModelSource::open(folder.path()).expect("the model can be read");
     (folder, source)
 }
 
-fn prompt(length: usize, seed: u64) -> Vec<u32> {
+pub fn prompt(length: usize, seed: u64) -> Vec<u32> {
     let mut random = fastrand::Rng::with_seed(seed);
     (0..length).map(|_| random.u32(0..VOCAB)).collect()
 }
 
-fn part(first_column: u32, tokens: Vec<u32>) -> Part {
+pub fn part(first_column: u32, tokens: Vec<u32>) -> Part {
     Part { columns: columns(first_column, tokens.len()), first_position: 0, tokens }
 }
 
@@ -268,6 +269,7 @@ fn a_weight_that_is_not_a_number_is_refused_by_name() {
     let options = LoadOptions {
         embed: false,
         head: false,
+        device: ComputeDevice::Cpu,
         kv_blocks: 1,
         threads: 1,
         precision: Precision::F32,

@@ -1,8 +1,8 @@
 //! Runs a model over any cut into shards, and opens the models of the tests.
 
 use thalweg_engine::{
-    BLOCK_TOKENS, Input, Item, KvType, LoadOptions, ModelSource, Output, Precision, Shard, Want,
-    pull,
+    BLOCK_TOKENS, ComputeDevice, Input, Item, KvType, LoadOptions, ModelSource, Output, Precision,
+    Shard, Want, pull,
 };
 use thalweg_wire::{LayerRange, Sampling};
 
@@ -29,6 +29,17 @@ pub fn load(
     threads: usize,
     precision: Precision,
 ) -> Shard {
+    load_on(ComputeDevice::Cpu, source, layers, threads, precision)
+}
+
+/// Loads layers on a device, with the ends that belong to them.
+pub fn load_on(
+    device: ComputeDevice,
+    source: &ModelSource,
+    layers: LayerRange,
+    threads: usize,
+    precision: Precision,
+) -> Shard {
     let kv_type = match precision {
         Precision::Stored => KvType::F16,
         Precision::F32 => KvType::F32,
@@ -36,6 +47,7 @@ pub fn load(
     let options = LoadOptions {
         embed: layers.first() == 0,
         head: layers.end() as usize == source.config().layers,
+        device,
         kv_blocks: COLUMNS * layers.count(),
         threads,
         precision,

@@ -7,13 +7,14 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use thalweg_engine::{
-    BLOCK_TOKENS, Input, Item, KvType, LoadOptions, ModelSource, Precision, Shard, Want, pull,
+    BLOCK_TOKENS, ComputeDevice, Input, Item, KvType, LoadOptions, ModelSource, Precision, Shard,
+    Want, pull,
 };
 use thalweg_wire::{LayerRange, Sampling};
 
 use crate::cli::advice::Advice;
 use crate::cli::models;
-use crate::serve::measure;
+use crate::serve::{self, measure};
 
 /// Bytes that each thread reads to find out how fast memory is: more than caches hold.
 const PROBE_BYTES: usize = 256 << 20;
@@ -24,6 +25,10 @@ pub struct EngineArgs {
     /// Model to run: a file, a folder, or a name
     #[arg(long, default_value = pull::DEFAULT_MODEL)]
     model: String,
+
+    /// What to compute with: `cpu`; `cuda`, or `cuda:N` for GPU number N; or `burn`, a slow reference
+    #[arg(long, default_value_t = ComputeDevice::Cpu)]
+    device: ComputeDevice,
 
     /// Threads to compute with
     #[arg(long, default_value_t = thread::available_parallelism().map_or(1, usize::from))]
@@ -63,12 +68,14 @@ pub struct EngineArgs {
 #[derive(Clone, Debug, Serialize)]
 pub struct EngineReport {
     model: String,
+    device: String,
     threads: usize,
     load_seconds: f64,
     resident_bytes: u64,
     /// Bytes of weights that a step reads.
     weight_bytes: u64,
-    memory_bytes_per_second: f64,
+    /// Of the machine's processors; nobody measures that of a GPU.
+    memory_bytes_per_second: Option<f64>,
     prefill: Rate,
     decode: Vec<Rate>,
     #[serde(skip)]
@@ -83,8 +90,8 @@ struct Rate {
     /// New tokens of each.
     tokens: u32,
     tokens_per_second: f64,
-    /// Share of the time that reading the weights once takes at the speed of the memory.
-    roofline: f64,
+    /// Share of the time that reading the weights once takes at the speed of the memory, if that is known.
+    roofline: Option<f64>,
 }
 
 impl fmt::Display for EngineReport {
@@ -95,13 +102,15 @@ impl fmt::Display for EngineReport {
         }
         writeln!(
             f,
-            "{}, {} threads: loaded in {:.2} s, {} MB resident, {} MB of weights, memory {:.1} GB/s",
+            "{} on {}, {} threads: loaded in {:.2} s, {} MB resident, {} MB of weights{}",
             self.model,
+            self.device,
             self.threads,
             self.load_seconds,
             self.resident_bytes / 1_000_000,
             self.weight_bytes / 1_000_000,
-            self.memory_bytes_per_second / 1e9,
+            self.memory_bytes_per_second
+                .map_or_else(String::new, |it| format!(", memory {:.1} GB/s", it / 1e9)),
         )?;
         writeln!(f, "\n{:16}  tokens/s  of roofline", "step")?;
         for rate in std::iter::once(&self.prefill).chain(&self.decode) {
@@ -109,8 +118,11 @@ impl fmt::Display for EngineReport {
                 1 => format!("decode x{}", rate.requests),
                 tokens => format!("prefill {tokens}"),
             };
-            let (speed, share) = (rate.tokens_per_second, rate.roofline * 100.0);
-            writeln!(f, "{what:16}  {speed:>8.1}  {share:>8.0} %")?;
+            write!(f, "{what:16}  {:>8.1}", rate.tokens_per_second)?;
+            match rate.roofline {
+                Some(share) => writeln!(f, "  {:>8.0} %", share * 100.0)?,
+                None => writeln!(f, "           -")?,
+            }
         }
         Ok(())
     }
@@ -122,8 +134,12 @@ impl fmt::Display for EngineReport {
 ///
 /// If the model cannot be used, or a step fails.
 pub fn measure(args: &EngineArgs) -> Result<EngineReport, Advice> {
+    serve::check(args.device, args.kv)?;
     let path = models::pull_with_bar(&args.model)?;
-    let memory_bytes_per_second = memory_bytes_per_second(args.threads);
+    let memory_bytes_per_second = match args.device {
+        ComputeDevice::Cuda(_) => None,
+        ComputeDevice::Cpu | ComputeDevice::Burn => Some(memory_bytes_per_second(args.threads)),
+    };
     let begin = Instant::now();
     let mut bench = Bench::load(&path, args)?;
     let load_seconds = begin.elapsed().as_secs_f64();
@@ -147,12 +163,13 @@ pub fn measure(args: &EngineArgs) -> Result<EngineReport, Advice> {
             requests,
             tokens,
             tokens_per_second: f64::from(requests * tokens) / seconds,
-            roofline: weight_bytes as f64 / memory_bytes_per_second / seconds,
+            roofline: memory_bytes_per_second.map(|it| weight_bytes as f64 / it / seconds),
         }
     });
     let mut rates = rates.collect::<Vec<_>>().into_iter();
     Ok(EngineReport {
         model: bench.name,
+        device: args.device.to_string(),
         threads: args.threads,
         load_seconds,
         // Zero where the system does not tell.
@@ -185,6 +202,7 @@ impl Bench {
         let options = LoadOptions {
             embed: true,
             head: true,
+            device: args.device,
             kv_blocks,
             threads: args.threads,
             precision: args.weights,

@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use thalweg_engine::{
-    BLOCK_TOKENS, Input, Item, KvType, LoadOptions, ModelSource, Precision, Shard, Want, sample,
+    BLOCK_TOKENS, ComputeDevice, Input, Item, KvType, LoadOptions, ModelSource, Precision, Shard,
+    Want, sample,
 };
 use thalweg_wire::{CurvePoint, LayerRange, Profile, Sampling};
 
@@ -165,6 +166,7 @@ impl Bench {
         let options = LoadOptions {
             embed: false,
             head: true,
+            device: ComputeDevice::Cpu,
             kv_blocks,
             threads: 1,
             precision: args.weights,
