@@ -44,7 +44,8 @@ const ARROWS: [(&str, &[&str]); 9] = [
 ];
 
 /// The only files that may hold `unsafe`.
-const UNSAFE_FILES: [&str; 5] = [
+const UNSAFE_FILES: [&str; 6] = [
+    "node/engine/src/area.rs",
     "node/engine/src/device/cuda.rs",
     "node/engine/src/map.rs",
     "node/engine/src/packed/x86.rs",

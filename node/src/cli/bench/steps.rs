@@ -82,8 +82,8 @@ pub struct StepsReport {
     pub profile: Profile,
     /// Times of norm and head for several rows.
     pub head: Vec<CurvePoint>,
-    /// Time from the end of a step until two other threads have passed something on, in seconds; zero if
-    /// steps follow each other without a pause.
+    /// Time from the end of a decode step until two other threads have passed something on, in seconds; zero
+    /// if steps follow each other without a pause.
     pub pass_on_seconds: f64,
     /// Time from when something is there for a waiting host, until two threads have passed it on and the
     /// next step begins.
@@ -187,8 +187,13 @@ impl Bench {
         let layers = f64::from(self.range.count());
         let mut report = StepsReport::default();
         for tokens in DECODE_REQUESTS {
+            self.relay.forget();
             let seconds = self.seconds(|it| it.step(tokens, 1, context))? / layers;
             report.profile.decode.push(CurvePoint { tokens, seconds });
+            // Of all batches alike: most steps of the measurement are short, those of a host are not.
+            let (pass_on, take_in) = self.relay.means();
+            report.pass_on_seconds += pass_on / DECODE_REQUESTS.len() as f64;
+            report.take_in_seconds += take_in / DECODE_REQUESTS.len() as f64;
         }
         for tokens in PREFILL_TOKENS {
             let seconds = self.seconds(|it| it.step(1, tokens, 0))? / layers;
@@ -198,7 +203,6 @@ impl Bench {
             let seconds = self.seconds(|it| it.head(tokens))?;
             report.head.push(CurvePoint { tokens, seconds });
         }
-        (report.pass_on_seconds, report.take_in_seconds) = self.relay.means();
         Ok(report)
     }
 
@@ -285,6 +289,10 @@ impl Relay {
         self.pass_on += pass_on;
         self.take_in += due.elapsed();
         self.count += 1;
+    }
+
+    fn forget(&mut self) {
+        (self.pass_on, self.take_in, self.count) = (Duration::ZERO, Duration::ZERO, 0);
     }
 
     /// Mean seconds after a step, and before one.
