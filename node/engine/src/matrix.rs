@@ -20,7 +20,7 @@ use crate::workers::Workers;
 
 /// Rows per thread from which each thread takes rows of its own and all packed panels; with fewer rows,
 /// each takes all rows and panels of its own.
-const ROWS_OF_ITS_OWN: usize = 64;
+pub(crate) const ROWS_OF_ITS_OWN: usize = 64;
 
 /// How to keep the weights of matrices in memory.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
@@ -141,8 +141,8 @@ impl Matrix {
         }
     }
 
-    /// Adds the work of multiplying `rows` rows to `tasks`, cut as suits `threads` threads; runs of outputs
-    /// are `run` of the widest panels long.
+    /// Cuts the work of multiplying `rows` rows into tasks for the threads: of some rows each, or of `run` of
+    /// the widest panels each.
     fn cut<'a>(
         &'a self,
         out: &'a mut [f32],
@@ -155,11 +155,8 @@ impl Matrix {
             |first_row, first_output, area| Task { matrix: self, first_row, first_output, area };
         if matches!(self, Self::Packed(_)) && rows >= ROWS_OF_ITS_OWN * workers.threads() {
             let run = workers.run_of(rows / packed::TILE_ROWS, usize::MAX) * packed::TILE_ROWS;
-            return area
-                .split_rows(run)
-                .zip((0..).step_by(run))
-                .map(|(area, row)| task(row, 0, area))
-                .collect();
+            let parts = area.split_rows(run).zip((0..).step_by(run));
+            return parts.map(|(area, row)| task(row, 0, area)).collect();
         }
         let run = run * float::PANEL;
         let parts = area.split_columns(run).zip((0..).step_by(run));

@@ -5,7 +5,7 @@ use half::f16 as Half;
 use super::activations::Block;
 use super::product::Portable;
 use super::*;
-use crate::matrix::{Matrix, multiply};
+use crate::matrix::{Matrix, ROWS_OF_ITS_OWN, multiply};
 use crate::simd::dispatch;
 use crate::workers::Workers;
 
@@ -195,7 +195,7 @@ fn rows_alone_give_the_bits_of_rows_together() {
     for &stored in ALL {
         let matrix = Matrix::Packed(Weights::random(stored, 512, 530, &mut random).pack());
         // The last is enough for each of three threads to take rows of its own.
-        for count in [0, 1, 2, 6, 13, 3 * 64 + 1] {
+        for count in [0, 1, 2, 6, 13, ROWS_OF_ITS_OWN * 3 + 1] {
             let x = rows(count * 512, &mut random);
             let alone: Vec<f32> =
                 x.chunks(512).flat_map(|it| product(&matrix, it, &workers[0])).collect();
