@@ -1,6 +1,10 @@
 //! Asks NVIDIA's driver which GPUs there are, before burn does: burn panics in a thread of its own if
 //! there is no driver.
 
+// JUSTIFICATION: the driver has no other interface, and a program that is linked to its library does not
+// start without it.
+#![expect(unsafe_code)]
+
 use std::error::Error as _;
 use std::ffi::{CStr, c_char, c_int, c_uint};
 use std::ptr;
@@ -29,7 +33,6 @@ type ErrorName = unsafe extern "C" fn(c_int, *mut *const c_char) -> c_int;
 pub(super) fn memory(index: usize) -> Result<Bytes, DeviceError> {
     let driver = Driver::open()?;
     let init: Init = driver.function(c"cuInit")?;
-    // JUSTIFICATION: the driver has no other interface.
     // SAFETY: `cuInit` takes flags, of which there are none, and may be called at any time.
     driver.check("cuInit", unsafe { init(0) })?;
     let count = driver.count()?;
@@ -39,11 +42,9 @@ pub(super) fn memory(index: usize) -> Result<Bytes, DeviceError> {
     let get: Get = driver.function(c"cuDeviceGet")?;
     let total: TotalMemory = driver.function(c"cuDeviceTotalMem_v2")?;
     let (mut device, mut bytes) = (0, 0);
-    // JUSTIFICATION: the driver has no other interface.
     // SAFETY: the pointer is to an integer of the type that the call writes; `index` is below a count
     // that the driver gave as a `c_int`.
     driver.check("cuDeviceGet", unsafe { get(&raw mut device, index as c_int) })?;
-    // JUSTIFICATION: as above.
     // SAFETY: the pointer is to a `size_t`, and `device` comes from `cuDeviceGet`.
     driver.check("cuDeviceTotalMem", unsafe { total(&raw mut bytes, device) })?;
     Ok(Bytes(bytes as u64))
@@ -61,7 +62,6 @@ impl Driver {
     fn open() -> Result<Self, DeviceError> {
         let mut reason = String::new();
         for name in LIBRARIES {
-            // JUSTIFICATION: a program that is linked to the library does not start without it.
             // SAFETY: the library is NVIDIA's; loading it runs only its own initialisers.
             match unsafe { Library::new(name) } {
                 Ok(library) => return Ok(Self(library)),
@@ -74,7 +74,6 @@ impl Driver {
 
     /// A function of the library, of the type that NVIDIA documents for it.
     fn function<T: Copy>(&self, name: &CStr) -> Result<T, DeviceError> {
-        // JUSTIFICATION: functions of a library that may be absent can only be looked up.
         // SAFETY: callers name types as in `cuda.h`; the library stays loaded while it is called.
         let symbol = unsafe { self.0.get::<T>(name) };
         symbol.map(|it| *it).map_err(|error| DeviceError::NoDriver(cause(&error)))
@@ -83,7 +82,6 @@ impl Driver {
     fn count(&self) -> Result<usize, DeviceError> {
         let count: Count = self.function(c"cuDeviceGetCount")?;
         let mut found = 0;
-        // JUSTIFICATION: the driver has no other interface.
         // SAFETY: the pointer is to an integer of the type that the call writes.
         self.check("cuDeviceGetCount", unsafe { count(&raw mut found) })?;
         Ok(usize::try_from(found).unwrap_or(0))
@@ -100,14 +98,12 @@ impl Driver {
     fn name(&self, code: c_int) -> String {
         let mut name: *const c_char = ptr::null();
         if let Ok(function) = self.function::<ErrorName>(c"cuGetErrorName") {
-            // JUSTIFICATION: the driver has no other interface.
             // SAFETY: the pointer is to a pointer, which the call leaves or sets to null, or to a string.
             unsafe { function(code, &raw mut name) };
         }
         if name.is_null() {
             return "unknown".to_owned();
         }
-        // JUSTIFICATION: as above.
         // SAFETY: the string is the driver's, ends in zero and is never freed.
         unsafe { CStr::from_ptr(name) }.to_string_lossy().into_owned()
     }
