@@ -4,16 +4,18 @@
 //! out[row, head] = sum over p of softmax_p(scale * q[row, head] . k[p, head / group]) * v[p, head / group]
 //! ```
 //!
-//! `p` runs over the positions the row may see, in order. Up to eight pairs of row and head that
+//! `p` runs over the positions the row may see, in order. Up to six pairs of row and head that
 //! share a key head form a tile, so that keys and values are read once for all of them; but each
 //! pair's sums are its own. Neither its neighbours in the batch nor the cut of a prompt into chunks
 //! changes a bit of its result.
 
 use std::ops::Range;
 
+use half::f16;
+
 use crate::exp::exp;
-use crate::kv::{BLOCK_TOKENS, Cache, LANES, LayerTable};
-use crate::simd::{Kernel, dispatch, tree_sum};
+use crate::kv::{BLOCK_TOKENS, Cache, Floats, LANES, LayerTable};
+use crate::simd::{Float, Kernel, dispatch, tree_sum};
 use crate::tile::{TILE_ROWS, Tile};
 use crate::workers::Workers;
 
@@ -143,20 +145,39 @@ impl Kernel for Attention<'_> {
             let query = |pair| &self.queries[task.query(pair, self.view, self.cache)];
             let queries = Tile::new(task.pairs, query);
             for (block, out) in scores.blocks(task.span.table) {
-                let keys = self.cache.keys(block, task.kv_head, &mut room);
-                queries.multiply::<LANES, FMA, WIDE>(keys.iter(), out);
+                match self.cache.keys(block, task.kv_head, &mut room) {
+                    Floats::F32(keys) => {
+                        queries.multiply::<f32, LANES, FMA, WIDE>(0, keys.iter(), out);
+                    }
+                    Floats::F16(keys) => {
+                        queries.multiply::<f16, LANES, FMA, WIDE>(0, keys.iter(), out);
+                    }
+                }
             }
             for pair in 0..task.pairs {
                 scores.weigh::<FMA>(pair, seen(pair), self.view.scale);
             }
-            for (block, weights) in scores.weights(task.span.table) {
-                let values = self.cache.values(block, task.kv_head, &mut room);
-                let values = values.chunks_exact(BLOCK_TOKENS);
-                for (out, values) in out.chunks_exact_mut(TILE_ROWS).zip(values) {
-                    weights.multiply::<LANES, FMA, WIDE>(values.iter(), &mut out[..task.pairs]);
+            for (block, lines, tokens) in scores.weights(task.span.table) {
+                let weights = Tile::new(task.pairs, |pair| &lines[pair][..tokens]);
+                match self.cache.values(block, task.kv_head, &mut room) {
+                    Floats::F32(values) => add_values::<f32, FMA, WIDE>(&weights, values, out),
+                    Floats::F16(values) => add_values::<f16, FMA, WIDE>(&weights, values, out),
                 }
             }
         }
+    }
+}
+
+/// Adds values of the tokens of a block, each times its weights, to the lines of all pairs.
+#[inline(always)]
+fn add_values<T: Float, const FMA: bool, const WIDE: bool>(
+    weights: &Tile,
+    values: &[[T; LANES]],
+    out: &mut [[f32; LANES]],
+) {
+    let parts = out.chunks_exact_mut(TILE_ROWS).zip(values.chunks_exact(BLOCK_TOKENS));
+    for (out, values) in parts {
+        weights.multiply::<T, LANES, FMA, WIDE>(0, values.iter(), out);
     }
 }
 
@@ -228,16 +249,21 @@ impl Scores {
         lines.map(move |(line, base)| (line, inside(seen.start, base)..inside(seen.end, base)))
     }
 
-    /// Each block that is seen, with the weights of its tokens. Slots past the last token seen are
-    /// left out: what another request left there may not be a number.
+    /// Each block that is seen, with the weights of its tokens and how many they are. Slots past the last
+    /// token seen are left out: what another request left there may not be a number.
     #[inline(always)]
-    fn weights(&self, table: LayerTable<'_>) -> impl Iterator<Item = (u32, Tile)> {
+    fn weights(
+        &self,
+        table: LayerTable<'_>,
+    ) -> impl Iterator<Item = (u32, &[[f32; LANES]], usize)> {
         let lines = self.lines.chunks_exact(self.pairs);
-        table.from(self.first_block).zip(lines).enumerate().map(|(index, (block, lines))| {
-            let base = (self.first_block + index) * BLOCK_TOKENS;
-            let tokens = BLOCK_TOKENS.min(self.end - base);
-            (block, Tile::new(self.pairs, |pair| &lines[pair][..tokens]))
-        })
+        let bases = (self.first_block * BLOCK_TOKENS..).step_by(BLOCK_TOKENS);
+        let tokens = bases.map(|base| BLOCK_TOKENS.min(self.end - base));
+        table
+            .from(self.first_block)
+            .zip(lines)
+            .zip(tokens)
+            .map(|((block, lines), tokens)| (block, lines, tokens))
     }
 }
 

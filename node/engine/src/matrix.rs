@@ -189,7 +189,7 @@ pub(crate) fn multiply<const N: usize>(
     }
     let packed = |it: &&Matrix| matches!(it, Matrix::Packed(_));
     let codes = matrices.iter().any(packed).then(|| Activations::new(x, inputs, workers));
-    let tiles = if matrices.iter().all(packed) { vec![] } else { float::tiles(x, inputs) };
+    let tiles = if matrices.iter().all(packed) { vec![] } else { float::tiles(x, inputs, workers) };
     let outputs: usize = matrices.iter().map(|it| it.outputs()).sum();
     let multiply_adds = rows * outputs * inputs;
     let run = workers.run_of(outputs.div_ceil(float::PANEL), multiply_adds);

@@ -4,6 +4,8 @@
 //! per instruction set and picks one at run time. All sets with fused multiply-add give the same
 //! bits, because a kernel fixes the order of its sums and lanes never share one.
 
+use half::{bf16, f16};
+
 /// Loops to run with one of several instruction sets.
 pub(crate) trait Kernel {
     /// What the loops produce.
@@ -12,7 +14,8 @@ pub(crate) trait Kernel {
     /// Runs the loops. Must be `#[inline(always)]`, as must be all it calls, or the loops are
     /// compiled for the oldest processor instead.
     ///
-    /// `FMA`: there is a fused multiply-add. `WIDE`: there are 32 registers of 16 lanes.
+    /// `FMA`: there is a fused multiply-add and, on x86-64, F16C; only [`dispatch`] says so. `WIDE`: there
+    /// are 32 registers of 16 lanes.
     fn run<const FMA: bool, const WIDE: bool>(self) -> Self::Output;
 }
 
@@ -35,38 +38,72 @@ pub(crate) fn tree_sum<const LANES: usize>(mut lanes: [f32; LANES]) -> f32 {
     lanes[0]
 }
 
-/// Widens as many halves as there are values. What is infinite or no number is neither finite after.
-pub(crate) fn widen_halves(bits: &[u16], values: &mut [f32]) {
-    assert_eq!(bits.len(), values.len(), "one value per half");
-    #[cfg(target_arch = "x86_64")]
-    if is_x86_feature_detected!("f16c") {
-        // SAFETY: every feature `widen_f16c` enables is detected (f16c implies avx).
-        #[expect(unsafe_code)]
-        return unsafe { widen_f16c(bits, values) };
-    }
-    for (value, &bits) in values.iter_mut().zip(bits) {
-        *value = half::f16::from_bits(bits).to_f32();
+/// A type in which values are kept that are computed with as `f32`.
+pub(crate) trait Float: Copy + Default + Send + Sync {
+    /// The values of a line. `FMA` as in [`Kernel::run`].
+    fn widen<const LANES: usize, const FMA: bool>(line: &[Self; LANES]) -> [f32; LANES];
+}
+
+impl Float for f32 {
+    #[inline(always)]
+    fn widen<const LANES: usize, const FMA: bool>(line: &[Self; LANES]) -> [f32; LANES] {
+        *line
     }
 }
 
-/// With the one instruction that widens eight at once: half of attention is spent here otherwise.
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx,f16c")]
-fn widen_f16c(bits: &[u16], values: &mut [f32]) {
-    use std::arch::x86_64::{_mm_loadu_si128, _mm256_cvtph_ps, _mm256_storeu_ps};
-    let ((bits, last_bits), (values, last_values)) =
-        (bits.as_chunks::<8>(), values.as_chunks_mut::<8>());
-    for (bits, values) in bits.iter().zip(values) {
-        // SAFETY: eight readable halves and eight writable floats; any alignment will do.
+impl Float for bf16 {
+    #[inline(always)]
+    fn widen<const LANES: usize, const FMA: bool>(line: &[Self; LANES]) -> [f32; LANES] {
+        // Not by `map`, which is compiled for the oldest processor.
+        let mut wide = [0.0; LANES];
+        for (wide, it) in wide.iter_mut().zip(line) {
+            *wide = f32::from_bits(u32::from(it.to_bits()) << 16);
+        }
+        wide
+    }
+}
+
+impl Float for f16 {
+    #[inline(always)]
+    fn widen<const LANES: usize, const FMA: bool>(line: &[Self; LANES]) -> [f32; LANES] {
+        let mut wide = [0.0; LANES];
+        #[cfg(target_arch = "x86_64")]
+        if FMA && LANES.is_multiple_of(8) {
+            use std::arch::x86_64::{_mm_loadu_si128, _mm256_cvtph_ps, _mm256_storeu_ps};
+            for (wide, line) in wide.as_chunks_mut::<8>().0.iter_mut().zip(line.as_chunks::<8>().0)
+            {
+                // JUSTIFICATION: eight at once; one by one, products with halves take ten times as long.
+                // SAFETY: eight halves are read and eight floats written, at any alignment; kernels run
+                // with `FMA` only where F16C is detected.
+                #[expect(unsafe_code)]
+                unsafe {
+                    let halves = _mm_loadu_si128(line.as_ptr().cast());
+                    _mm256_storeu_ps(wide.as_mut_ptr(), _mm256_cvtph_ps(halves));
+                }
+            }
+            return wide;
+        }
+        for (wide, it) in wide.iter_mut().zip(line) {
+            *wide = it.to_f32();
+        }
+        wide
+    }
+}
+
+/// Brings values into the caches, without waiting for them.
+#[inline(always)]
+pub(crate) fn fetch<T>(values: &[T]) {
+    #[cfg(target_arch = "x86_64")]
+    for at in (0..size_of_val(values)).step_by(64) {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: the instruction is in every x86-64, reads nothing and never faults.
         #[expect(unsafe_code)]
         unsafe {
-            let halves = _mm_loadu_si128(bits.as_ptr().cast());
-            _mm256_storeu_ps(values.as_mut_ptr(), _mm256_cvtph_ps(halves));
+            _mm_prefetch::<_MM_HINT_T0>(values.as_ptr().cast::<i8>().wrapping_add(at));
         }
     }
-    for (value, &bits) in last_values.iter_mut().zip(last_bits) {
-        *value = half::f16::from_bits(bits).to_f32();
-    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = values;
 }
 
 /// Runs `kernel` with the widest instructions of this machine.
@@ -80,8 +117,9 @@ pub(crate) fn dispatch<K: Kernel>(kernel: K) -> K::Output {
             #[expect(unsafe_code)]
             return unsafe { with_avx512(kernel) };
         }
-        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-            // SAFETY: both features `with_avx2` enables are detected.
+        let fma = is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c");
+        if fma && is_x86_feature_detected!("avx2") {
+            // SAFETY: every feature `with_avx2` enables is detected.
             #[expect(unsafe_code)]
             return unsafe { with_avx2(kernel) };
         }
@@ -92,13 +130,13 @@ pub(crate) fn dispatch<K: Kernel>(kernel: K) -> K::Output {
 }
 
 #[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx512vl,avx2,fma")]
+#[target_feature(enable = "avx512f,avx512vl,avx2,fma,f16c")]
 fn with_avx512<K: Kernel>(kernel: K) -> K::Output {
     kernel.run::<true, true>()
 }
 
 #[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
+#[target_feature(enable = "avx2,fma,f16c")]
 fn with_avx2<K: Kernel>(kernel: K) -> K::Output {
     kernel.run::<true, false>()
 }
@@ -107,14 +145,33 @@ fn with_avx2<K: Kernel>(kernel: K) -> K::Output {
 mod tests {
     use super::*;
 
+    struct Widen<'a, T>(&'a [[T; 16]]);
+
+    impl<T: Float> Kernel for Widen<'_, T> {
+        type Output = Vec<f32>;
+
+        #[inline(always)]
+        fn run<const FMA: bool, const WIDE: bool>(self) -> Vec<f32> {
+            self.0.iter().flat_map(|line| T::widen::<16, FMA>(line)).collect()
+        }
+    }
+
+    fn all_are_widened<T: Float>(of: impl Fn(u16) -> T, exact: impl Fn(T) -> f32) {
+        let lines = |line: u16| std::array::from_fn(|lane| of(line * 16 + lane as u16));
+        let lines: Vec<[T; 16]> = (0..1 << 12).map(lines).collect();
+        let (fast, portable) = (dispatch(Widen(&lines)), Widen(&lines).run::<false, false>());
+        for ((it, fast), portable) in lines.as_flattened().iter().zip(fast).zip(portable) {
+            let expected = exact(*it);
+            for found in [fast, portable] {
+                let bits = found.to_bits() == expected.to_bits();
+                assert!(bits || found.is_nan() && expected.is_nan(), "{found} for {expected}");
+            }
+        }
+    }
+
     #[test]
     fn all_halves_are_widened_bit_for_bit() {
-        let bits: Vec<u16> = (0..=u16::MAX).chain(0..5).collect();
-        let mut values = vec![0.0; bits.len()];
-        widen_halves(&bits, &mut values);
-        for (bits, value) in bits.into_iter().zip(values) {
-            let expected = half::f16::from_bits(bits).to_f32();
-            assert!(value.to_bits() == expected.to_bits() || value.is_nan() && expected.is_nan());
-        }
+        all_are_widened(f16::from_bits, f16::to_f32);
+        all_are_widened(bf16::from_bits, bf16::to_f32);
     }
 }

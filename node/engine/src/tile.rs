@@ -5,17 +5,16 @@
 //! ```
 //!
 //! Weights of linear layers, keys of a block and values of a block are all panels. Every sum is one
-//! chain of multiply-adds from zero in the order of `i`: its bits do not depend on the other rows, on
-//! the size of the tile or on the width of the registers.
+//! chain of multiply-adds, from what `out` holds, in the order of `i`: its bits do not depend on the other
+//! rows, on the size of the tile, on the width of the registers or on how a panel is cut.
 
-use crate::simd::multiply_add;
+use crate::simd::{Float, multiply_add};
 
-/// Rows of the largest tile: with the widest panel its sums fill half of the widest registers.
-pub(crate) const TILE_ROWS: usize = 8;
+/// Rows of the largest tile: its sums of 16 outputs take 12 of the 16 registers of 8 lanes, enough of
+/// them to start two multiply-adds in every cycle while others of them are still under way.
+pub(crate) const TILE_ROWS: usize = 6;
 
-/// Up to eight rows of values, regrouped so that the values for one input are neighbours.
-///
-/// A tile may have more rows than were put in; those are zero.
+/// Up to six rows of values, regrouped so that the values for one input are neighbours.
 #[derive(Clone, Debug)]
 pub(crate) enum Tile {
     /// One row.
@@ -26,54 +25,77 @@ pub(crate) enum Tile {
     Three(Vec<[f32; 3]>),
     /// Four rows.
     Four(Vec<[f32; 4]>),
-    /// Up to eight rows.
-    Eight(Vec<[f32; 8]>),
+    /// Five rows.
+    Five(Vec<[f32; 5]>),
+    /// Six rows.
+    Six(Vec<[f32; 6]>),
 }
 
 impl Tile {
     /// Regroups up to [`TILE_ROWS`] rows: `row(r)` is row `r`, all equally long.
     #[inline(always)]
     pub(crate) fn new<'a>(rows: usize, row: impl Fn(usize) -> &'a [f32]) -> Self {
-        assert!((1..=TILE_ROWS).contains(&rows), "{rows} rows in a tile");
         match rows {
-            1 => Self::One(regroup(rows, row)),
-            2 => Self::Two(regroup(rows, row)),
-            3 => Self::Three(regroup(rows, row)),
-            4 => Self::Four(regroup(rows, row)),
-            _ => Self::Eight(regroup(rows, row)),
+            1 => Self::One(regroup(row)),
+            2 => Self::Two(regroup(row)),
+            3 => Self::Three(regroup(row)),
+            4 => Self::Four(regroup(row)),
+            5 => Self::Five(regroup(row)),
+            6 => Self::Six(regroup(row)),
+            _ => unreachable!("{rows} rows in a tile"),
         }
     }
 
-    /// Adds the product of the tile with `panel` to the rows of `out`.
+    /// Number of its rows.
+    pub(crate) fn rows(&self) -> usize {
+        match self {
+            Self::One(_) => 1,
+            Self::Two(_) => 2,
+            Self::Three(_) => 3,
+            Self::Four(_) => 4,
+            Self::Five(_) => 5,
+            Self::Six(_) => 6,
+        }
+    }
+
+    /// Adds the product of the tile, from input `first` on, with `panel` to the rows of `out`.
     ///
     /// The panel ends the sum if it is shorter than the tile, and the tile if it is shorter.
+    ///
+    /// # Panics
+    ///
+    /// If `out` has fewer rows than the tile.
     #[inline(always)]
-    pub(crate) fn multiply<'a, const PANEL: usize, const FMA: bool, const WIDE: bool>(
+    pub(crate) fn multiply<
+        'a,
+        T: Float + 'a,
+        const PANEL: usize,
+        const FMA: bool,
+        const WIDE: bool,
+    >(
         &self,
-        panel: impl Iterator<Item = &'a [f32; PANEL]> + Clone,
+        first: usize,
+        panel: impl Iterator<Item = &'a [T; PANEL]> + Clone,
         out: &mut [[f32; PANEL]],
     ) {
         // Sums of all rows and lanes must fit the registers: 16 of 8 lanes, or 32 of 16.
         match self {
-            Self::One(tile) => multiply_1::<PANEL, PANEL, FMA>(panel, tile, out),
-            Self::Two(tile) => multiply_2::<PANEL, PANEL, FMA>(panel, tile, out),
-            Self::Three(tile) if WIDE => multiply_3::<PANEL, PANEL, FMA>(panel, tile, out),
-            Self::Three(tile) => multiply_3::<PANEL, 16, FMA>(panel, tile, out),
-            Self::Four(tile) if WIDE => multiply_4::<PANEL, PANEL, FMA>(panel, tile, out),
-            Self::Four(tile) => multiply_4::<PANEL, 16, FMA>(panel, tile, out),
-            Self::Eight(tile) if WIDE => multiply_8::<PANEL, PANEL, FMA>(panel, tile, out),
-            Self::Eight(tile) => multiply_8::<PANEL, 8, FMA>(panel, tile, out),
+            Self::One(tile) => multiply::<T, 1, PANEL, PANEL, FMA>(&tile[first..], panel, out),
+            Self::Two(tile) => multiply::<T, 2, PANEL, PANEL, FMA>(&tile[first..], panel, out),
+            Self::Three(tile) => {
+                multiply_some::<T, 3, PANEL, FMA, WIDE>(&tile[first..], panel, out)
+            }
+            Self::Four(tile) => multiply_some::<T, 4, PANEL, FMA, WIDE>(&tile[first..], panel, out),
+            Self::Five(tile) => multiply_some::<T, 5, PANEL, FMA, WIDE>(&tile[first..], panel, out),
+            Self::Six(tile) => multiply_some::<T, 6, PANEL, FMA, WIDE>(&tile[first..], panel, out),
         }
     }
 }
 
 #[inline(always)]
-fn regroup<'a, const ROWS: usize>(
-    rows: usize,
-    row: impl Fn(usize) -> &'a [f32],
-) -> Vec<[f32; ROWS]> {
+fn regroup<'a, const ROWS: usize>(row: impl Fn(usize) -> &'a [f32]) -> Vec<[f32; ROWS]> {
     let mut values = vec![[0.0; ROWS]; row(0).len()];
-    for index in 0..rows {
+    for index in 0..ROWS {
         for (values, &value) in values.iter_mut().zip(row(index)) {
             values[index] = value;
         }
@@ -81,48 +103,59 @@ fn regroup<'a, const ROWS: usize>(
     values
 }
 
-/// Defines the product of a panel with a tile of a fixed number of rows, `LANES` outputs at a time.
-///
-/// A macro, because the sums must be variables of their own that start from a constant: as an array
-/// indexed in a loop, or started from `out`, they live in memory, and the product is 25 times slower.
-macro_rules! define_multiply {
-    ($name:ident, $rows:literal: $($sum:ident $row:literal),*) => {
-        #[inline(always)]
-        fn $name<'a, const PANEL: usize, const LANES: usize, const FMA: bool>(
-            panel: impl Iterator<Item = &'a [f32; PANEL]> + Clone,
-            tile: &[[f32; $rows]],
-            out: &mut [[f32; PANEL]],
-        ) {
-            for part in 0..PANEL / LANES {
-                $(let mut $sum = [0.0; LANES];)*
-                for (weights, x) in panel.clone().zip(tile) {
-                    let weights = &weights.as_chunks::<LANES>().0[part];
-                    $(add_product::<LANES, FMA>(&mut $sum, x[$row], weights);)*
-                }
-                for (out, sums) in out.iter_mut().zip([$($sum),*]) {
-                    let out = &mut out.as_chunks_mut::<LANES>().0[part];
-                    out.iter_mut().zip(sums).for_each(|(out, sum)| *out += sum);
+/// The product with a tile of more rows than there are registers for all lanes at once, unless `WIDE`.
+#[inline(always)]
+fn multiply_some<
+    'a,
+    T: Float + 'a,
+    const ROWS: usize,
+    const PANEL: usize,
+    const FMA: bool,
+    const WIDE: bool,
+>(
+    tile: &[[f32; ROWS]],
+    panel: impl Iterator<Item = &'a [T; PANEL]> + Clone,
+    out: &mut [[f32; PANEL]],
+) {
+    if WIDE {
+        multiply::<T, ROWS, PANEL, PANEL, FMA>(tile, panel, out);
+    } else {
+        multiply::<T, ROWS, PANEL, 16, FMA>(tile, panel, out);
+    }
+}
+
+/// The product, `LANES` outputs at a time.
+#[inline(always)]
+fn multiply<
+    'a,
+    T: Float + 'a,
+    const ROWS: usize,
+    const PANEL: usize,
+    const LANES: usize,
+    const FMA: bool,
+>(
+    tile: &[[f32; ROWS]],
+    panel: impl Iterator<Item = &'a [T; PANEL]> + Clone,
+    out: &mut [[f32; PANEL]],
+) {
+    let out: &mut [_; ROWS] = out.first_chunk_mut().expect("a row of sums per row of the tile");
+    for part in 0..PANEL / LANES {
+        // Of their own, or they live in memory.
+        let mut sums = [[0.0; LANES]; ROWS];
+        for (sums, out) in sums.iter_mut().zip(&*out) {
+            *sums = out.as_chunks().0[part];
+        }
+        for (weights, x) in panel.clone().zip(tile) {
+            let weights = T::widen::<LANES, FMA>(&weights.as_chunks().0[part]);
+            for (sums, &x) in sums.iter_mut().zip(x) {
+                for (sum, weight) in sums.iter_mut().zip(weights) {
+                    *sum = multiply_add::<FMA>(x, weight, *sum);
                 }
             }
         }
-    };
-}
-
-define_multiply!(multiply_1, 1: a 0);
-define_multiply!(multiply_2, 2: a 0, b 1);
-define_multiply!(multiply_3, 3: a 0, b 1, c 2);
-define_multiply!(multiply_4, 4: a 0, b 1, c 2, d 3);
-define_multiply!(multiply_8, 8: a 0, b 1, c 2, d 3, e 4, f 5, g 6, h 7);
-
-/// Adds `x` times the weights to the sums.
-#[inline(always)]
-fn add_product<const LANES: usize, const FMA: bool>(
-    sums: &mut [f32; LANES],
-    x: f32,
-    weights: &[f32; LANES],
-) {
-    for (sum, &weight) in sums.iter_mut().zip(weights) {
-        *sum = multiply_add::<FMA>(x, weight, *sum);
+        for (out, sums) in out.iter_mut().zip(sums) {
+            out.as_chunks_mut().0[part] = sums;
+        }
     }
 }
 
@@ -138,7 +171,9 @@ mod tests {
 
         #[inline(always)]
         fn run<const FMA: bool, const WIDE: bool>(self) {
-            self.0.multiply::<16, FMA, WIDE>(self.1.iter(), self.2);
+            let (first, last) = self.1.split_at(17);
+            self.0.multiply::<f32, 16, FMA, WIDE>(0, first.iter(), self.2);
+            self.0.multiply::<f32, 16, FMA, WIDE>(17, last.iter(), self.2);
         }
     }
 

@@ -9,6 +9,8 @@
 
 use std::ops::Range;
 
+use half::f16;
+
 use super::store::{KvType, Lines, Store};
 use super::{BLOCK_TOKENS, Cache, LANES};
 
@@ -72,7 +74,7 @@ impl Cache {
                     put([keys, values], &heads, &mut bytes, f32::to_le_bytes);
                 }
                 Store::F16 { keys, values } => {
-                    put([keys, values], &heads, &mut bytes, u16::to_le_bytes);
+                    put([keys, values], &heads, &mut bytes, f16::to_le_bytes);
                 }
                 Store::Int8 { keys, values, key_scales, value_scales } => {
                     put([keys, values], &heads, &mut bytes, i8::to_le_bytes);
@@ -93,7 +95,7 @@ impl Cache {
                     take([keys, values], &heads, &mut rest, f32::from_le_bytes);
                 }
                 Store::F16 { keys, values } => {
-                    take([keys, values], &heads, &mut rest, u16::from_le_bytes);
+                    take([keys, values], &heads, &mut rest, f16::from_le_bytes);
                 }
                 Store::Int8 { keys, values, key_scales, value_scales } => {
                     take([keys, values], &heads, &mut rest, i8::from_le_bytes);

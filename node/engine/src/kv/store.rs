@@ -8,7 +8,6 @@ use half::f16;
 use serde::Deserialize;
 
 use super::{BLOCK_TOKENS, LANES, Line};
-use crate::simd;
 
 /// How to keep keys and values.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
@@ -107,21 +106,16 @@ impl<T: Copy + Default> Lines<T> {
 /// Keys and values of all heads of all blocks; scales have one line of tokens for each head.
 #[derive(Clone, Debug)]
 pub(super) enum Store {
-    F32 {
-        keys: Lines<f32>,
-        values: Lines<f32>,
-    },
-    /// Bits of half-precision numbers.
-    F16 {
-        keys: Lines<u16>,
-        values: Lines<u16>,
-    },
-    Int8 {
-        keys: Lines<i8>,
-        values: Lines<i8>,
-        key_scales: Lines<f32>,
-        value_scales: Lines<f32>,
-    },
+    F32 { keys: Lines<f32>, values: Lines<f32> },
+    F16 { keys: Lines<f16>, values: Lines<f16> },
+    Int8 { keys: Lines<i8>, values: Lines<i8>, key_scales: Lines<f32>, value_scales: Lines<f32> },
+}
+
+/// Lines that can be computed with.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Floats<'a> {
+    F32(&'a [[f32; LANES]]),
+    F16(&'a [[f16; LANES]]),
 }
 
 impl Store {
@@ -159,8 +153,8 @@ impl Store {
                 values.put_value(head, token, value.iter().copied());
             }
             Self::F16 { keys, values } => {
-                keys.put_key(head, token, key.iter().map(|&it| f16::from_f32(it).to_bits()));
-                values.put_value(head, token, value.iter().map(|&it| f16::from_f32(it).to_bits()));
+                keys.put_key(head, token, key.iter().map(|&it| f16::from_f32(it)));
+                values.put_value(head, token, value.iter().map(|&it| f16::from_f32(it)));
             }
             Self::Int8 { keys, values, key_scales, value_scales } => {
                 let (scale, codes) = quantise(key);
@@ -192,57 +186,47 @@ impl Store {
         }
     }
 
-    /// Lines of keys of a head in F32.
+    /// Lines of keys of a head.
     #[inline(always)]
-    pub(super) fn keys<'a>(&'a self, head: usize, room: &'a mut Vec<Line>) -> &'a [Line] {
+    pub(super) fn keys<'a>(&'a self, head: usize, room: &'a mut Vec<Line>) -> Floats<'a> {
         match self {
-            Self::F32 { keys, .. } => keys.of(head),
-            Self::F16 { keys, .. } => widen_halves(keys.of(head), room),
+            Self::F32 { keys, .. } => Floats::F32(keys.of(head)),
+            Self::F16 { keys, .. } => Floats::F16(keys.of(head)),
             Self::Int8 { keys, key_scales, .. } => {
                 let scales = &key_scales.of(head)[0];
-                widen(keys.of(head), room, |_, token, it| f32::from(it) * scales[token])
+                Floats::F32(decode(keys.of(head), room, |_, token| scales[token]))
             }
         }
     }
 
-    /// Lines of values of a head in F32.
+    /// Lines of values of a head.
     #[inline(always)]
-    pub(super) fn values<'a>(&'a self, head: usize, room: &'a mut Vec<Line>) -> &'a [Line] {
+    pub(super) fn values<'a>(&'a self, head: usize, room: &'a mut Vec<Line>) -> Floats<'a> {
         match self {
-            Self::F32 { values, .. } => values.of(head),
-            Self::F16 { values, .. } => widen_halves(values.of(head), room),
+            Self::F32 { values, .. } => Floats::F32(values.of(head)),
+            Self::F16 { values, .. } => Floats::F16(values.of(head)),
             Self::Int8 { values, value_scales, .. } => {
                 let scales = &value_scales.of(head)[0];
-                widen(values.of(head), room, |line, _, it| {
-                    f32::from(it) * scales[line % BLOCK_TOKENS]
-                })
+                Floats::F32(decode(values.of(head), room, |line, _| scales[line % BLOCK_TOKENS]))
             }
         }
     }
 }
 
-/// Turns lines into F32: `value` gets number of the line, lane and what is kept there.
+/// Multiplies codes with their scales: `scale` gets number of the line and lane.
 #[inline(always)]
-fn widen<'a, T: Copy>(
-    lines: &[[T; LANES]],
+fn decode<'a>(
+    lines: &[[i8; LANES]],
     room: &'a mut Vec<Line>,
-    value: impl Fn(usize, usize, T) -> f32,
+    scale: impl Fn(usize, usize) -> f32,
 ) -> &'a [Line] {
     room.resize(lines.len(), [0.0; LANES]);
     // Not by `map`, which is compiled for the oldest processor.
     for (index, (room, line)) in room.iter_mut().zip(lines).enumerate() {
-        for (lane, (room, &it)) in room.iter_mut().zip(line).enumerate() {
-            *room = value(index, lane, it);
+        for (lane, (room, &code)) in room.iter_mut().zip(line).enumerate() {
+            *room = f32::from(code) * scale(index, lane);
         }
     }
-    room
-}
-
-/// Turns lines of half-precision bits into F32.
-#[inline(always)]
-fn widen_halves<'a>(lines: &[[u16; LANES]], room: &'a mut Vec<Line>) -> &'a [Line] {
-    room.resize(lines.len(), [0.0; LANES]);
-    simd::widen_halves(lines.as_flattened(), room.as_flattened_mut());
     room
 }
 
@@ -261,6 +245,15 @@ fn quantise(values: &[f32]) -> (f32, impl Iterator<Item = i8>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    impl Floats<'_> {
+        pub(crate) fn to_vec(self) -> Vec<Line> {
+            match self {
+                Self::F32(lines) => lines.to_vec(),
+                Self::F16(lines) => lines.iter().map(|line| line.map(f16::to_f32)).collect(),
+            }
+        }
+    }
 
     #[test]
     fn words_are_types_or_refused() {

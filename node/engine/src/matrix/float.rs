@@ -7,21 +7,35 @@
 //! ...                 panel 0    panel 1
 //! ```
 //!
-//! A product walks each panel once from memory, for tiles of up to eight rows whose sums stay in
-//! registers. Every output is one chain of multiply-adds over the inputs in order. Panels of 16-bit
-//! floats are widened one at a time, next to the processor: half the memory, the same bits.
+//! A product walks each panel once from memory, for tiles of up to six rows whose sums stay in
+//! registers. Every output is one chain of multiply-adds over the inputs in order. 16-bit floats are widened
+//! in registers: half the memory, the same bits.
 
-use half::f16;
+use half::{bf16, f16};
 
 use super::{NotFinite, Precision};
 use crate::area::Area;
 use crate::quant::Stored;
-use crate::simd::{Kernel, dispatch, widen_halves};
+use crate::simd::{Float, Kernel, dispatch, fetch};
 use crate::source::StoredRows;
 use crate::tile::{TILE_ROWS, Tile};
+use crate::workers::Workers;
 
 /// Outputs that share a panel: two of the widest vectors.
 pub(super) const PANEL: usize = 32;
+
+/// Tiles that meet a run of lines while it is in the nearest cache.
+const RUN_TILES: usize = 4;
+
+/// Regrouping a value takes as long as so many multiply-adds of a product.
+const REGROUPING_WORK: usize = 16;
+
+/// Lines of a run where memory is what one waits for: few, so that the next run comes while this one is
+/// computed with.
+const LINES_FROM_MEMORY: usize = 16;
+
+/// Lines of a run where all but the first tiles meet panels that are in a cache.
+const LINES_FROM_CACHE: usize = 64;
 
 /// Weights of consecutive outputs for one input, on a cache line boundary.
 #[derive(Clone, Copy, Debug)]
@@ -32,8 +46,8 @@ struct Line<T>([T; PANEL]);
 #[derive(Debug)]
 enum Lines {
     F32(Vec<Line<f32>>),
-    F16(Vec<Line<u16>>),
-    BF16(Vec<Line<u16>>),
+    F16(Vec<Line<f16>>),
+    BF16(Vec<Line<bf16>>),
 }
 
 /// A matrix of floats, `[outputs, inputs]`.
@@ -59,9 +73,11 @@ impl Panels {
             let bytes = rows.row(output).as_chunks().0.iter();
             finite(output).map(|_| bytes.map(|&it| u16::from_le_bytes(it)))
         };
+        let f16 = |output| halves(output).map(|it| it.map(f16::from_bits));
+        let bf16 = |output| halves(output).map(|it| it.map(bf16::from_bits));
         let lines = match (precision, stored) {
-            (Precision::Stored, Stored::F16) => Lines::F16(lines(inputs, outputs, halves)?),
-            (Precision::Stored, Stored::BF16) => Lines::BF16(lines(inputs, outputs, halves)?),
+            (Precision::Stored, Stored::F16) => Lines::F16(lines(inputs, outputs, f16)?),
+            (Precision::Stored, Stored::BF16) => Lines::BF16(lines(inputs, outputs, bf16)?),
             _ => Lines::F32(lines(inputs, outputs, finite)?),
         };
         Ok(Self { inputs, outputs, lines })
@@ -75,14 +91,11 @@ impl Panels {
     /// The weights of one output.
     pub(super) fn row(&self, output: usize) -> Vec<f32> {
         assert!(output < self.outputs, "output {output} of {}", self.outputs);
-        let (panel, lane) =
-            (output / PANEL * self.inputs..(output / PANEL + 1) * self.inputs, output % PANEL);
+        let (first, lane) = (output / PANEL * self.inputs, output % PANEL);
         match &self.lines {
-            Lines::F32(lines) => lines[panel].iter().map(|line| line.0[lane]).collect(),
-            Lines::F16(lines) => {
-                lines[panel].iter().map(|line| f16::from_bits(line.0[lane]).to_f32()).collect()
-            }
-            Lines::BF16(lines) => lines[panel].iter().map(|line| from_bf16(line.0[lane])).collect(),
+            Lines::F32(lines) => lane_of(&lines[first..][..self.inputs], lane),
+            Lines::F16(lines) => lane_of(&lines[first..][..self.inputs], lane),
+            Lines::BF16(lines) => lane_of(&lines[first..][..self.inputs], lane),
         }
     }
 
@@ -93,16 +106,24 @@ impl Panels {
 
     /// Multiplies the rows of `tiles` with the outputs from `first_output` on, a whole number of panels.
     pub(super) fn multiply(&self, tiles: &[Tile], first_output: usize, out: Area<'_>) {
-        let first = first_output / PANEL;
-        dispatch(Product { inputs: self.inputs, lines: &self.lines, first, tiles, out });
+        let first = first_output / PANEL * self.inputs;
+        let inputs = self.inputs;
+        match &self.lines {
+            Lines::F32(lines) => dispatch(Product { inputs, lines: &lines[first..], tiles, out }),
+            Lines::F16(lines) => dispatch(Product { inputs, lines: &lines[first..], tiles, out }),
+            Lines::BF16(lines) => dispatch(Product { inputs, lines: &lines[first..], tiles, out }),
+        }
     }
 }
 
-/// Regroups rows of `inputs` activations for products.
-pub(super) fn tiles(x: &[f32], inputs: usize) -> Vec<Tile> {
-    let tiles = x.chunks(TILE_ROWS * inputs);
-    let tile = |x: &[f32]| Tile::new(x.len() / inputs, |row| &x[row * inputs..][..inputs]);
-    tiles.map(tile).collect()
+/// Regroups rows of `inputs` activations for products: as few tiles as there can be, about alike.
+pub(super) fn tiles(x: &[f32], inputs: usize, workers: &Workers) -> Vec<Tile> {
+    let rows = x.len() / inputs;
+    let count = rows.div_ceil(TILE_ROWS);
+    let first = |tile| rows * tile / count;
+    let row = |row: usize| &x[row * inputs..][..inputs];
+    let tile = |it| Tile::new(first(it + 1) - first(it), |index| row(first(it) + index));
+    workers.each((0..count).collect(), x.len() * REGROUPING_WORK, tile)
 }
 
 /// Regroups rows of values into lines, unless a row is refused.
@@ -119,66 +140,45 @@ fn lines<T: Copy + Default, I: IntoIterator<Item = T>>(
     Ok(lines)
 }
 
-impl Lines {
-    /// The lines of one panel, widened into `wide` if they are not F32.
-    #[inline(always)]
-    fn panel<'a>(
-        &'a self,
-        panel: usize,
-        inputs: usize,
-        wide: &'a mut Vec<Line<f32>>,
-    ) -> &'a [Line<f32>] {
-        match self {
-            Self::F32(lines) => return &lines[panel * inputs..][..inputs],
-            Self::F16(lines) => widen(&lines[panel * inputs..][..inputs], wide, widen_halves),
-            Self::BF16(lines) => widen(&lines[panel * inputs..][..inputs], wide, |bits, wide| {
-                wide.iter_mut().zip(bits).for_each(|(wide, &it)| *wide = from_bf16(it));
-            }),
-        }
-        wide
-    }
+/// One value of each line.
+fn lane_of<T: Float>(lines: &[Line<T>], lane: usize) -> Vec<f32> {
+    lines.iter().map(|line| T::widen::<1, false>(&[line.0[lane]])[0]).collect()
 }
 
-#[inline(always)]
-fn widen(lines: &[Line<u16>], wide: &mut Vec<Line<f32>>, values: impl Fn(&[u16], &mut [f32])) {
-    wide.resize(lines.len(), Line([0.0; PANEL]));
-    for (wide, line) in wide.iter_mut().zip(lines) {
-        values(&line.0, &mut wide.0);
-    }
-}
-
-/// The value of a bf16.
-#[inline(always)]
-fn from_bf16(bits: u16) -> f32 {
-    f32::from_bits(u32::from(bits) << 16)
-}
-
-/// The product of some panels with all tiles.
-struct Product<'a> {
+/// The product of some panels, the first lines of `lines`, with all tiles.
+struct Product<'a, T> {
     inputs: usize,
-    lines: &'a Lines,
-    /// Number of the first panel.
-    first: usize,
+    lines: &'a [Line<T>],
     tiles: &'a [Tile],
     out: Area<'a>,
 }
 
-impl Kernel for Product<'_> {
+impl<T: Float> Kernel for Product<'_, T> {
     type Output = ();
 
     #[inline(always)]
     fn run<const FMA: bool, const WIDE: bool>(mut self) {
-        let mut wide = Vec::new();
+        let few = self.tiles.len() <= RUN_TILES;
+        let run_lines = if few { LINES_FROM_MEMORY } else { LINES_FROM_CACHE };
         for column in (0..self.out.columns()).step_by(PANEL) {
-            let panel = self.lines.panel(self.first + column / PANEL, self.inputs, &mut wide);
+            let lines = &self.lines[column / PANEL * self.inputs..];
             let width = PANEL.min(self.out.columns() - column);
-            for (index, tile) in self.tiles.iter().enumerate() {
-                let mut sums = [[0.0; PANEL]; TILE_ROWS];
-                let first_row = index * TILE_ROWS;
-                let sums = &mut sums[..TILE_ROWS.min(self.out.rows() - first_row)];
-                tile.multiply::<PANEL, FMA, WIDE>(panel.iter().map(|line| &line.0), sums);
-                for (row, sums) in (first_row..).zip(sums) {
-                    self.out.row(row)[column..][..width].copy_from_slice(&sums[..width]);
+            let mut row = 0;
+            for tiles in self.tiles.chunks(RUN_TILES) {
+                let mut sums = [[[0.0; PANEL]; TILE_ROWS]; RUN_TILES];
+                for first in (0..self.inputs).step_by(run_lines) {
+                    let (run, next) = lines[first..].split_at(run_lines.min(self.inputs - first));
+                    fetch(&next[..run_lines.min(next.len())]);
+                    let run = run.iter().map(|line| &line.0);
+                    for (tile, sums) in tiles.iter().zip(&mut sums) {
+                        tile.multiply::<T, PANEL, FMA, WIDE>(first, run.clone(), sums);
+                    }
+                }
+                for (tile, sums) in tiles.iter().zip(&sums) {
+                    for sums in &sums[..tile.rows()] {
+                        self.out.row(row)[column..][..width].copy_from_slice(&sums[..width]);
+                        row += 1;
+                    }
                 }
             }
         }
@@ -189,7 +189,6 @@ impl Kernel for Product<'_> {
 mod tests {
     use super::*;
     use crate::matrix::{Matrix, multiply};
-    use crate::workers::Workers;
 
     fn values(count: usize, seed: u64) -> Vec<f32> {
         let mut random = fastrand::Rng::with_seed(seed);

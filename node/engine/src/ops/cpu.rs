@@ -23,6 +23,9 @@ use crate::workers::Workers;
 /// Adding two values takes as long as so many multiply-adds of a product.
 const ADD_WORK: usize = 4;
 
+/// Finding a value in a matrix takes as long as so many multiply-adds of a product.
+const EMBED_WORK: usize = 64;
+
 /// The processors of this machine.
 #[derive(Debug)]
 pub(crate) struct Cpu {
@@ -76,8 +79,15 @@ impl Ops for Cpu {
     }
 
     fn embed(&self, table: &Matrix, tokens: &[u32], scale: f32) -> Rows {
-        let rows = tokens.iter().flat_map(|&token| table.row(token as usize));
-        self.rows(rows.map(|it| it * scale).collect(), table.inputs())
+        let width = table.inputs();
+        let mut rows = vec![0.0; tokens.len() * width];
+        self.workers.split(&mut rows, width, tokens.len() * width * EMBED_WORK, |first, rows| {
+            for (row, &token) in rows.chunks_exact_mut(width).zip(&tokens[first..]) {
+                let weights = table.row(token as usize);
+                row.iter_mut().zip(weights).for_each(|(it, weight)| *it = weight * scale);
+            }
+        });
+        self.rows(rows, width)
     }
 
     fn norm(&self, norm: &RmsNorm, x: Rows) -> Rows {

@@ -15,7 +15,7 @@ use half::f16 as Half;
 use super::activations::{Activations, Block, TILE_ROWS};
 use super::layout::{BLOCK, Format, PANEL};
 use crate::area::Area;
-use crate::simd::{Kernel, dispatch, multiply_add};
+use crate::simd::{Kernel, dispatch, fetch, multiply_add};
 
 /// Rows that meet a panel before the next panel: their activations stay in the second-level cache.
 const ROWS_TOGETHER: usize = 64;
@@ -43,12 +43,11 @@ impl Product<'_> {
     }
 
     /// Calls `multiply(panel, tile, rows)` for every panel and tile of rows, and stores the products
-    /// of each row it returns. `fetch` asks for what the next panel begins with while a panel is still
-    /// multiplied: all rows meet a panel before the next, and memory would wait for them.
+    /// of each row it returns. While a panel is multiplied, the start of the next one is fetched: all rows
+    /// meet a panel before the next, and memory would wait for them.
     #[inline(always)]
     pub(crate) fn each_tile<F: Format>(
         mut self,
-        fetch: impl Fn(&[u8]),
         multiply: impl Fn(&[u8], &[Block], usize) -> [[f32; PANEL]; TILE_ROWS],
     ) {
         let panel_bytes = self.activations.row_blocks / F::LAYOUT.blocks * F::LAYOUT.unit_bytes();
@@ -89,17 +88,14 @@ impl<F: Format> Kernel for Portable<'_, F> {
 
     #[inline(always)]
     fn run<const FMA: bool, const WIDE: bool>(self) {
-        self.0.each_tile::<F>(
-            |_| {},
-            |panel, tile, rows| {
-                let mut sums = [[0.0; PANEL]; TILE_ROWS];
-                for (row, sums) in sums[..rows].iter_mut().enumerate() {
-                    let activations = tile.iter().skip(row).step_by(rows);
-                    multiply_row::<F, FMA>(panel, activations, sums);
-                }
-                sums
-            },
-        );
+        self.0.each_tile::<F>(|panel, tile, rows| {
+            let mut sums = [[0.0; PANEL]; TILE_ROWS];
+            for (row, sums) in sums[..rows].iter_mut().enumerate() {
+                let activations = tile.iter().skip(row).step_by(rows);
+                multiply_row::<F, FMA>(panel, activations, sums);
+            }
+            sums
+        });
     }
 }
 

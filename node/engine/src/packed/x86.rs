@@ -6,9 +6,6 @@ use super::activations::{Block, TILE_ROWS};
 use super::layout::{Format, GROUPS, PANEL};
 use super::product::Product;
 
-/// Bytes that memory gives at once.
-const LINE_BYTES: usize = 64;
-
 /// A function that runs a product.
 pub(super) type Run = fn(Product<'_>);
 
@@ -78,7 +75,7 @@ macro_rules! define_product {
 
             #[target_feature(enable = $features)]
             pub(crate) fn run<F: Format>(product: Product<'_>) {
-                product.each_tile::<F>(fetch, |panel, tile, rows| match rows {
+                product.each_tile::<F>(|panel, tile, rows| match rows {
                     1 => multiply::<F, 1>(panel, tile),
                     2 => multiply::<F, 2>(panel, tile),
                     3 => multiply::<F, 3>(panel, tile),
@@ -142,18 +139,6 @@ define_product!(
     dot_avx512_vnni::<F>,
     nibbles false
 );
-
-/// Brings bytes into the caches, without waiting for them.
-#[inline]
-fn fetch(bytes: &[u8]) {
-    for line in bytes.chunks(LINE_BYTES) {
-        // SAFETY: the instruction is in every x86-64, reads nothing and never faults.
-        #[expect(unsafe_code)]
-        unsafe {
-            _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast());
-        }
-    }
-}
 
 /// The codes of a packed block, one group to a register.
 #[inline]
