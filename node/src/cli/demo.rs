@@ -87,7 +87,7 @@ pub fn run(args: &DemoArgs, stdout: &mut impl Write) -> Result<(), Advice> {
     eprintln!("first token {since:.1} s after the start of the program (model already pulled)");
     if !args.once {
         eprintln!("\nserving on {base}/v1 until Ctrl-C; try:\n  curl {base}/v1/models");
-        wait_for_interrupt();
+        wait_for_stop();
     }
     Ok(())
 }
@@ -127,11 +127,11 @@ fn phase(status: &Value) -> String {
     }
 }
 
-fn wait_for_interrupt() {
+fn wait_for_stop() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     if let Ok(runtime) = runtime {
         // Without a signal handler Ctrl-C ends the process anyway.
-        let _interrupted = runtime.block_on(tokio::signal::ctrl_c());
+        runtime.block_on(crate::serve::wait_for_stop());
     }
 }
 

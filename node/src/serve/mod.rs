@@ -29,6 +29,7 @@ use crate::cli::models;
 
 use crate::config::HostConfig;
 pub(crate) use enrol::now;
+pub(crate) use runtime::wait_for_stop;
 
 /// Threads for the network and the API. Tensors have their own.
 const IO_THREADS: usize = 2;

@@ -217,7 +217,7 @@ fn publish(data: &Path, file: &str, address: &str) -> Result<(), Advice> {
 }
 
 /// Waits for Ctrl-C or SIGTERM.
-async fn wait_for_stop() {
+pub(crate) async fn wait_for_stop() {
     use tokio::signal::unix::{SignalKind, signal};
     let mut terminate = signal(SignalKind::terminate()).expect("a handler can be installed once");
     tokio::select! {
