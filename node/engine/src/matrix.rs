@@ -79,12 +79,17 @@ pub(crate) struct NotFinite {
 
 impl Matrix {
     /// Packs stored rows, panel by panel.
-    pub(crate) fn pack(rows: &StoredRows<'_>, precision: Precision) -> Result<Self, NotFinite> {
+    pub(crate) fn pack(
+        rows: &StoredRows<'_>,
+        precision: Precision,
+        workers: &Workers,
+    ) -> Result<Self, NotFinite> {
         let StoredRows { stored, inputs, outputs, .. } = *rows;
         if precision == Precision::F32 || !packed::Panels::takes(stored, inputs) {
-            return float::Panels::pack(rows, precision).map(Self::Float);
+            return float::Panels::pack(rows, precision, workers).map(Self::Float);
         }
-        let panels = packed::Panels::pack(stored, inputs, outputs, |output| rows.row(output));
+        let row = |output| rows.row(output);
+        let panels = packed::Panels::pack(stored, inputs, outputs, row, workers);
         panels.map(Self::Packed).map_err(|BadScale { output }| {
             let values = rows.values(output);
             let at = values.iter().position(|it| !it.is_finite()).unwrap_or(0);
@@ -114,7 +119,8 @@ impl Matrix {
     pub(crate) fn of_f32(weights: &[f32], inputs: usize) -> Self {
         let bytes: Vec<u8> = weights.iter().flat_map(|it| it.to_le_bytes()).collect();
         let rows = StoredRows::new(crate::quant::Stored::F32, inputs, &bytes);
-        Self::pack(&rows, Precision::F32).expect("weights are finite")
+        let workers = Workers::new(1).expect("no thread");
+        Self::pack(&rows, Precision::F32, &workers).expect("weights are finite")
     }
 
     /// Values of one row that comes out.
@@ -221,8 +227,10 @@ mod tests {
         bytes[3 * 34 + 2] = 1;
         let rows = StoredRows::new(Stored::Q8_0, 64, &bytes);
         let expected = NotFinite { index: 64 + 32, value: f32::INFINITY };
-        for precision in [Precision::Stored, Precision::F32] {
-            assert_eq!(Matrix::pack(&rows, precision).expect_err("infinite"), expected);
+        for (precision, threads) in [(Precision::Stored, 1), (Precision::F32, 2)] {
+            let workers = Workers::new(threads).expect("threads start");
+            let error = Matrix::pack(&rows, precision, &workers).expect_err("infinite");
+            assert_eq!(error, expected);
         }
     }
 

@@ -17,9 +17,13 @@ use product::Product;
 
 use crate::area::Area;
 use crate::quant::Stored;
+use crate::workers::Workers;
 
 /// Panels begin at multiples of this many bytes: the size of a cache line.
 const ALIGN: usize = 64;
+
+/// Packing a weight takes as long as so many multiply-adds of a product.
+const PACKING_WORK: usize = 64;
 
 /// A matrix of quantised weights, `[outputs, inputs]`.
 #[derive(Debug)]
@@ -83,14 +87,16 @@ impl Panels {
         stored: Stored,
         inputs: usize,
         outputs: usize,
-        row: impl Fn(usize) -> &'a [u8],
+        row: impl Fn(usize) -> &'a [u8] + Sync + Send,
+        workers: &Workers,
     ) -> Result<Self, BadScale> {
         let layout = layout_of(stored).expect("caller asked whether the type can be packed");
         let units = inputs / layout.unit_inputs();
         let panel_bytes = units * layout.unit_bytes();
         let mut bytes = vec![0; outputs.div_ceil(PANEL) * panel_bytes + ALIGN];
         let start = bytes.as_ptr().align_offset(ALIGN).min(ALIGN);
-        for (index, panel) in bytes[start..].chunks_exact_mut(panel_bytes).enumerate() {
+        let panels = bytes[start..].chunks_exact_mut(panel_bytes).enumerate().collect();
+        let packed = workers.each(panels, inputs * outputs * PACKING_WORK, |(index, panel)| {
             for lane in 0..PANEL.min(outputs.saturating_sub(index * PANEL)) {
                 let output = index * PANEL + lane;
                 let row = row(output);
@@ -104,7 +110,9 @@ impl Panels {
                     layout.write(&unit, lane, packed);
                 }
             }
-        }
+            Ok(())
+        });
+        packed.into_iter().collect::<Result<(), _>>()?;
         Ok(Self { stored, layout, inputs, outputs, bytes, start })
     }
 

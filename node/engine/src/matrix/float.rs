@@ -60,7 +60,11 @@ pub(crate) struct Panels {
 
 impl Panels {
     /// Packs rows: 16-bit floats as they are, if wanted, and all else as F32.
-    pub(super) fn pack(rows: &StoredRows<'_>, precision: Precision) -> Result<Self, NotFinite> {
+    pub(super) fn pack(
+        rows: &StoredRows<'_>,
+        precision: Precision,
+        workers: &Workers,
+    ) -> Result<Self, NotFinite> {
         let StoredRows { stored, inputs, outputs, .. } = *rows;
         let finite = |output| {
             let values = rows.values(output);
@@ -69,16 +73,22 @@ impl Panels {
                 Some(at) => Err(NotFinite { index: output * inputs + at, value: values[at] }),
             }
         };
-        let halves = |output| {
-            let bytes = rows.row(output).as_chunks().0.iter();
-            finite(output).map(|_| bytes.map(|&it| u16::from_le_bytes(it)))
+        // What has all bits of the exponent is infinite or no number.
+        let halves = |output, exponent| {
+            let halves = || rows.row(output).as_chunks().0.iter().map(|&it| u16::from_le_bytes(it));
+            if halves().any(|it| it & exponent == exponent) {
+                finite(output)?;
+            }
+            Ok(halves())
         };
-        let f16 = |output| halves(output).map(|it| it.map(f16::from_bits));
-        let bf16 = |output| halves(output).map(|it| it.map(bf16::from_bits));
+        let f16 = |output| halves(output, 0x7C00).map(|it| it.map(f16::from_bits));
+        let bf16 = |output| halves(output, 0x7F80).map(|it| it.map(bf16::from_bits));
         let lines = match (precision, stored) {
-            (Precision::Stored, Stored::F16) => Lines::F16(lines(inputs, outputs, f16)?),
-            (Precision::Stored, Stored::BF16) => Lines::BF16(lines(inputs, outputs, bf16)?),
-            _ => Lines::F32(lines(inputs, outputs, finite)?),
+            (Precision::Stored, Stored::F16) => Lines::F16(lines(inputs, outputs, f16, workers)?),
+            (Precision::Stored, Stored::BF16) => {
+                Lines::BF16(lines(inputs, outputs, bf16, workers)?)
+            }
+            _ => Lines::F32(lines(inputs, outputs, finite, workers)?),
         };
         Ok(Self { inputs, outputs, lines })
     }
@@ -127,16 +137,21 @@ pub(super) fn tiles(x: &[f32], inputs: usize, workers: &Workers) -> Vec<Tile> {
 }
 
 /// Regroups rows of values into lines, unless a row is refused.
-fn lines<T: Copy + Default, I: IntoIterator<Item = T>>(
+fn lines<T: Float, I: IntoIterator<Item = T>>(
     inputs: usize,
     outputs: usize,
-    row: impl Fn(usize) -> Result<I, NotFinite>,
+    row: impl Fn(usize) -> Result<I, NotFinite> + Sync + Send,
+    workers: &Workers,
 ) -> Result<Vec<Line<T>>, NotFinite> {
     let mut lines = vec![Line([T::default(); PANEL]); outputs.div_ceil(PANEL) * inputs];
-    for output in 0..outputs {
-        let panel = &mut lines[output / PANEL * inputs..][..inputs];
-        panel.iter_mut().zip(row(output)?).for_each(|(line, it)| line.0[output % PANEL] = it);
-    }
+    let panels = lines.chunks_mut(inputs.max(1)).enumerate().collect();
+    let packed = workers.each(panels, inputs * outputs * REGROUPING_WORK, |(index, panel)| {
+        for (lane, output) in (index * PANEL..outputs).take(PANEL).enumerate() {
+            panel.iter_mut().zip(row(output)?).for_each(|(line, it)| line.0[lane] = it);
+        }
+        Ok(())
+    });
+    packed.into_iter().collect::<Result<(), _>>()?;
     Ok(lines)
 }
 
@@ -255,7 +270,7 @@ mod tests {
             let bytes: Vec<u8> = (0..inputs * outputs).flat_map(bits).collect();
             let stored_rows = StoredRows::new(stored, inputs, &bytes);
             let [narrow, wide] = [Precision::Stored, Precision::F32].map(|it| {
-                let panels = Panels::pack(&stored_rows, it).expect("finite");
+                let panels = Panels::pack(&stored_rows, it, &workers).expect("finite");
                 assert!(matches!(panels.lines, Lines::F32(_)) == (it == Precision::F32));
                 Matrix::Float(panels)
             });

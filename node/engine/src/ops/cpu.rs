@@ -57,7 +57,7 @@ impl Ops for Cpu {
         weights: &StoredRows<'_>,
         precision: Precision,
     ) -> Result<Matrix, NotFinite> {
-        Matrix::pack(weights, precision)
+        Matrix::pack(weights, precision, &self.workers)
     }
 
     fn load_norm(&self, weights: Vec<f32>, eps: f32) -> RmsNorm {

@@ -50,7 +50,9 @@ impl Weights {
     }
 
     fn pack(&self) -> Panels {
-        let packed = Panels::pack(self.stored, self.inputs, self.outputs, |it| self.row(it));
+        let workers = Workers::new(2).expect("threads start");
+        let row = |it| self.row(it);
+        let packed = Panels::pack(self.stored, self.inputs, self.outputs, row, &workers);
         packed.expect("scales are finite")
     }
 }
@@ -259,7 +261,8 @@ fn a_scale_that_is_no_number_is_found() {
         let row = weights.bytes.len() / 12;
         let at = if stored == Stored::Q6K { 208 } else { 0 };
         weights.bytes[9 * row + at..][..2].copy_from_slice(&Half::INFINITY.to_le_bytes());
-        let packed = Panels::pack(stored, 256, 12, |it| weights.row(it));
+        let workers = Workers::new(1).expect("no thread");
+        let packed = Panels::pack(stored, 256, 12, |it| weights.row(it), &workers);
         assert_eq!(packed.expect_err("a scale is infinite"), BadScale { output: 9 });
     }
 }
