@@ -94,13 +94,18 @@ impl Float for f16 {
 #[inline(always)]
 pub(crate) fn fetch<T>(values: &[T]) {
     #[cfg(target_arch = "x86_64")]
-    for at in (0..size_of_val(values)).step_by(64) {
+    {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        // JUSTIFICATION: with four rows and more, half of a product's time is waiting for memory without it.
-        // SAFETY: the instruction is in every x86-64, reads nothing and never faults.
-        #[expect(unsafe_code)]
-        unsafe {
-            _mm_prefetch::<_MM_HINT_T0>(values.as_ptr().cast::<i8>().wrapping_add(at));
+        let mut at = 0;
+        while at < size_of_val(values) {
+            // JUSTIFICATION: with four rows and more, half of a product's time is waiting for memory without
+            // it.
+            // SAFETY: the instruction is in every x86-64, reads nothing and never faults.
+            #[expect(unsafe_code)]
+            unsafe {
+                _mm_prefetch::<_MM_HINT_T0>(values.as_ptr().cast::<i8>().wrapping_add(at));
+            }
+            at += 64;
         }
     }
     #[cfg(not(target_arch = "x86_64"))]
