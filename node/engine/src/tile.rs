@@ -78,16 +78,13 @@ impl Tile {
         panel: impl Iterator<Item = &'a [T; PANEL]> + Clone,
         out: &mut [[f32; PANEL]],
     ) {
-        // Sums of all rows and lanes must fit the registers: 16 of 8 lanes, or 32 of 16.
         match self {
-            Self::One(tile) => multiply::<T, 1, PANEL, PANEL, FMA>(&tile[first..], panel, out),
-            Self::Two(tile) => multiply::<T, 2, PANEL, PANEL, FMA>(&tile[first..], panel, out),
-            Self::Three(tile) => {
-                multiply_some::<T, 3, PANEL, FMA, WIDE>(&tile[first..], panel, out)
-            }
-            Self::Four(tile) => multiply_some::<T, 4, PANEL, FMA, WIDE>(&tile[first..], panel, out),
-            Self::Five(tile) => multiply_some::<T, 5, PANEL, FMA, WIDE>(&tile[first..], panel, out),
-            Self::Six(tile) => multiply_some::<T, 6, PANEL, FMA, WIDE>(&tile[first..], panel, out),
+            Self::One(tile) => multiply::<T, 1, PANEL, FMA, WIDE>(&tile[first..], panel, out),
+            Self::Two(tile) => multiply::<T, 2, PANEL, FMA, WIDE>(&tile[first..], panel, out),
+            Self::Three(tile) => multiply::<T, 3, PANEL, FMA, WIDE>(&tile[first..], panel, out),
+            Self::Four(tile) => multiply::<T, 4, PANEL, FMA, WIDE>(&tile[first..], panel, out),
+            Self::Five(tile) => multiply::<T, 5, PANEL, FMA, WIDE>(&tile[first..], panel, out),
+            Self::Six(tile) => multiply::<T, 6, PANEL, FMA, WIDE>(&tile[first..], panel, out),
         }
     }
 }
@@ -103,9 +100,10 @@ fn regroup<'a, const ROWS: usize>(row: impl Fn(usize) -> &'a [f32]) -> Vec<[f32;
     values
 }
 
-/// The product with a tile of more rows than there are registers for all lanes at once, unless `WIDE`.
+/// The product, of as many outputs at a time as there are registers for: 16 of 8 lanes, or 32 of 16 hold the
+/// sums of all rows.
 #[inline(always)]
-fn multiply_some<
+fn multiply<
     'a,
     T: Float + 'a,
     const ROWS: usize,
@@ -117,16 +115,16 @@ fn multiply_some<
     panel: impl Iterator<Item = &'a [T; PANEL]> + Clone,
     out: &mut [[f32; PANEL]],
 ) {
-    if WIDE {
-        multiply::<T, ROWS, PANEL, PANEL, FMA>(tile, panel, out);
+    if WIDE || ROWS <= 2 {
+        multiply_lanes::<T, ROWS, PANEL, PANEL, FMA>(tile, panel, out);
     } else {
-        multiply::<T, ROWS, PANEL, 16, FMA>(tile, panel, out);
+        multiply_lanes::<T, ROWS, PANEL, 16, FMA>(tile, panel, out);
     }
 }
 
 /// The product, `LANES` outputs at a time.
 #[inline(always)]
-fn multiply<
+fn multiply_lanes<
     'a,
     T: Float + 'a,
     const ROWS: usize,
