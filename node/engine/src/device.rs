@@ -2,11 +2,12 @@
 
 #[cfg(feature = "cuda")]
 mod cuda;
+mod layout;
 
 use std::fmt;
 use std::str::FromStr;
 
-use burn::tensor::{DType, Device};
+pub(crate) use layout::Layout;
 use serde::Deserialize;
 use thalweg_wire::Bytes;
 
@@ -24,13 +25,19 @@ pub enum ComputeDevice {
     /// One processor of this machine, with burn's own operations in F32: a reference for the others,
     /// and slow.
     Burn,
-    /// An NVIDIA GPU, by its number, with burn's own operations.
+    /// The processors of this machine, with the kernels for GPUs and matrices of floats in F32: a check of
+    /// these, and slow.
+    Cube,
+    /// An NVIDIA GPU, by its number, with kernels of our own.
     Cuda(usize),
 }
 
 /// A word that names no device.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-#[error("`{0}` is no device; there are `cpu`, `cuda`, `cuda:N` for GPU number N, and `burn`")]
+#[error(
+    "`{0}` is no device; there are `cpu`, `cuda`, `cuda:N` for GPU number N, and to check these `burn` and \
+     `cube`"
+)]
 pub struct UnknownDevice(String);
 
 /// A device that cannot be used.
@@ -99,23 +106,12 @@ impl ComputeDevice {
         match self {
             Self::Cpu | Self::Burn => Ok(None),
             #[cfg(feature = "cuda")]
+            Self::Cube => Ok(None),
+            #[cfg(feature = "cuda")]
             Self::Cuda(index) => cuda::memory(index).map(Some),
             #[cfg(not(feature = "cuda"))]
-            Self::Cuda(_) => Err(DeviceError::NotBuilt),
+            Self::Cube | Self::Cuda(_) => Err(DeviceError::NotBuilt),
         }
-    }
-
-    /// The device as burn knows it, and the type of its matrices; `None` for loops of our own. Check it
-    /// before: burn panics where there is none.
-    pub(crate) fn open(self) -> Result<Option<(Device, DType)>, DeviceError> {
-        Ok(match self {
-            Self::Cpu => None,
-            Self::Burn => Some((Device::flex(), DType::F32)),
-            #[cfg(feature = "cuda")]
-            Self::Cuda(index) => Some((Device::cuda(index), DType::BF16)),
-            #[cfg(not(feature = "cuda"))]
-            Self::Cuda(_) => return Err(DeviceError::NotBuilt),
-        })
     }
 
     /// Bytes that a matrix takes on the device.
@@ -126,12 +122,12 @@ impl ComputeDevice {
         outputs: usize,
         precision: Precision,
     ) -> usize {
-        match (self, precision) {
-            (Self::Cpu, _) => Matrix::size(stored, inputs, outputs, precision),
-            (Self::Cuda(_), Precision::Stored) => inputs * outputs * size_of::<u16>(),
-            (Self::Cuda(_), Precision::F32) | (Self::Burn, _) => {
-                inputs * outputs * size_of::<f32>()
-            }
+        let codes = Layout::of(stored).filter(|_| precision == Precision::Stored);
+        match (self, codes, precision) {
+            (Self::Cpu, ..) => Matrix::size(stored, inputs, outputs, precision),
+            (Self::Cube | Self::Cuda(_), Some(layout), _) => layout.bytes(inputs * outputs),
+            (Self::Cuda(_), None, Precision::Stored) => inputs * outputs * size_of::<u16>(),
+            _ => inputs * outputs * size_of::<f32>(),
         }
     }
 }
@@ -144,6 +140,7 @@ impl FromStr for ComputeDevice {
         match word {
             "cpu" => Ok(Self::Cpu),
             "burn" => Ok(Self::Burn),
+            "cube" => Ok(Self::Cube),
             "cuda" => Ok(Self::Cuda(0)),
             _ => {
                 let number = word.strip_prefix("cuda:").ok_or_else(unknown)?;
@@ -167,6 +164,7 @@ impl fmt::Display for ComputeDevice {
         match self {
             Self::Cpu => f.write_str("cpu"),
             Self::Burn => f.write_str("burn"),
+            Self::Cube => f.write_str("cube"),
             Self::Cuda(index) => write!(f, "cuda:{index}"),
         }
     }
@@ -178,14 +176,16 @@ mod tests {
 
     #[test]
     fn words_are_devices_or_refused() {
-        for device in [ComputeDevice::Cpu, ComputeDevice::Burn, ComputeDevice::Cuda(12)] {
+        let references = [ComputeDevice::Burn, ComputeDevice::Cube];
+        for device in references.into_iter().chain([ComputeDevice::Cpu, ComputeDevice::Cuda(12)]) {
             assert_eq!(device.to_string().parse(), Ok(device));
         }
         assert_eq!("cuda".parse(), Ok(ComputeDevice::Cuda(0)));
         for word in ["gpu", "cuda:", "cuda:+1", "cuda:-1", "cuda:99999999999999999999"] {
             let error = word.parse::<ComputeDevice>().expect_err("there is no such device");
             let message = format!(
-                "`{word}` is no device; there are `cpu`, `cuda`, `cuda:N` for GPU number N, and `burn`"
+                "`{word}` is no device; there are `cpu`, `cuda`, `cuda:N` for GPU number N, and to check \
+                 these `burn` and `cube`"
             );
             assert_eq!(error.to_string(), message);
         }
@@ -194,9 +194,11 @@ mod tests {
     #[test]
     #[cfg(not(feature = "cuda"))]
     fn a_program_without_cuda_says_how_to_build_one_with_it() {
-        let error = ComputeDevice::Cuda(0).check(KvType::F16).expect_err("not built");
-        let message = "this binary was built without CUDA; build it with ./x cuda";
-        assert_eq!(error.to_string(), message);
+        for device in [ComputeDevice::Cuda(0), ComputeDevice::Cube] {
+            let error = device.check(KvType::F16).expect_err("not built");
+            let message = "this binary was built without CUDA; build it with ./x cuda";
+            assert_eq!(error.to_string(), message);
+        }
     }
 
     #[test]
@@ -215,12 +217,21 @@ mod tests {
     }
 
     #[test]
-    fn matrices_are_dense_everywhere_but_on_processors() {
-        let bytes =
-            |device: ComputeDevice, precision| device.matrix_bytes(Stored::Q4_0, 64, 32, precision);
-        assert!(bytes(ComputeDevice::Cpu, Precision::Stored) < 64 * 32);
-        assert_eq!(bytes(ComputeDevice::Cuda(0), Precision::Stored), 2 * 64 * 32);
-        assert_eq!(bytes(ComputeDevice::Cuda(0), Precision::F32), 4 * 64 * 32);
-        assert_eq!(bytes(ComputeDevice::Burn, Precision::Stored), 4 * 64 * 32);
+    fn quantised_matrices_are_expanded_by_burn_alone() {
+        let bytes = |device: ComputeDevice, stored, precision| {
+            device.matrix_bytes(stored, 256, 32, precision)
+        };
+        let stored = Precision::Stored;
+        for device in [ComputeDevice::Cuda(0), ComputeDevice::Cube] {
+            let bits = |of| bytes(device, of, stored) as f64 / (256.0 * 32.0 / 8.0);
+            assert_eq!(bits(Stored::Q4_0), 4.5);
+            assert_eq!([Stored::Q4_1, Stored::Q4K].map(bits), [5.0; 2]);
+            assert_eq!([Stored::Q8_0, Stored::Q5_0].map(bits), [8.5; 2]);
+            assert_eq!([Stored::Q5_1, Stored::Q5K, Stored::Q6K].map(bits), [9.0; 3]);
+            assert_eq!(bytes(device, Stored::Q4_0, Precision::F32), 4 * 256 * 32);
+        }
+        assert_eq!(bytes(ComputeDevice::Cuda(0), Stored::F32, stored), 2 * 256 * 32);
+        assert_eq!(bytes(ComputeDevice::Burn, Stored::Q4_0, stored), 4 * 256 * 32);
+        assert!(bytes(ComputeDevice::Cpu, Stored::Q4_0, stored) < 256 * 32);
     }
 }

@@ -3,14 +3,17 @@
 use crate::simd::multiply_add;
 
 /// Below this the result would be subnormal; it is clamped, an error of less than 2e-38.
-const LOWEST: f32 = -87.0;
+pub(crate) const LOWEST: f32 = -87.0;
 /// Above this the result would be infinite; it is clamped.
-const HIGHEST: f32 = 88.0;
+pub(crate) const HIGHEST: f32 = 88.0;
 /// 1.5 * 2^23: adding and subtracting it rounds to an integer, without an instruction for it.
-const ROUNDER: f32 = 12_582_912.0;
+pub(crate) const ROUNDER: f32 = 12_582_912.0;
 /// ln 2 in two parts; products of the first with small integers are exact.
-const LN_2_HIGH: f32 = 0.693_359_4;
-const LN_2_LOW: f32 = -2.121_944_4e-4;
+pub(crate) const LN_2_HIGH: f32 = 0.693_359_4;
+pub(crate) const LN_2_LOW: f32 = -2.121_944_4e-4;
+/// Coefficients of `(e^r - 1 - r) / r^2`, the highest power first.
+pub(crate) const POLYNOMIAL: [f32; 6] =
+    [1.987_569_1e-4, 1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 0.166_666_66, 0.5];
 
 /// `e^x` within two units in the last place, the same on every processor with fused multiply-add.
 ///
@@ -22,8 +25,8 @@ pub(crate) fn exp<const FMA: bool>(x: f32) -> f32 {
     let n = shifted - ROUNDER;
     let r = multiply_add::<FMA>(-LN_2_HIGH, n, x);
     let r = multiply_add::<FMA>(-LN_2_LOW, n, r);
-    let mut power = 1.987_569_1e-4;
-    for coefficient in [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 0.166_666_66, 0.5] {
+    let mut power = POLYNOMIAL[0];
+    for coefficient in POLYNOMIAL.into_iter().skip(1) {
         power = multiply_add::<FMA>(power, r, coefficient);
     }
     let power = multiply_add::<FMA>(power, r * r, r) + 1.0;

@@ -7,12 +7,12 @@ use crate::workers::Workers;
 /// Values that are computed at once, at most.
 const LANES: usize = 16;
 /// sqrt(2 / pi), from the tanh approximation of GELU (Hendrycks and Gimpel, 2016).
-const SQRT_2_OVER_PI: f32 = 0.797_884_6;
+pub(crate) const SQRT_2_OVER_PI: f32 = 0.797_884_6;
 /// Weight of the cubic term in the same approximation.
-const CUBIC: f32 = 0.044_715;
+pub(crate) const CUBIC: f32 = 0.044_715;
 
 /// The activation of a gate.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub(crate) enum Activation {
     /// `x / (1 + e^-x)`, in Llama.
     Silu,

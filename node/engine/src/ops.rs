@@ -4,6 +4,8 @@
 //! that none of them knows what it runs on.
 
 mod cpu;
+#[cfg(feature = "cuda")]
+mod cuda;
 mod plain;
 
 use std::fmt;
@@ -11,6 +13,8 @@ use std::ops::Range;
 
 use burn::tensor::Tensor;
 pub(crate) use cpu::Cpu;
+#[cfg(feature = "cuda")]
+pub(crate) use cuda::Cuda;
 pub(crate) use plain::Plain;
 
 use crate::attention::{Span, View};

@@ -12,14 +12,19 @@
 
 mod parts;
 
+use burn::tensor::{DType, Device};
 use parts::{Compute, Loaded};
 use thalweg_wire::LayerRange;
 
 use crate::config::ModelConfig;
 use crate::device::ComputeDevice;
+#[cfg(not(feature = "cuda"))]
+use crate::device::DeviceError;
 use crate::kv::{KvBlocksError, KvType};
 use crate::matrix::Precision;
 use crate::model::LoadError;
+#[cfg(feature = "cuda")]
+use crate::ops::Cuda;
 use crate::ops::{Cpu, Plain};
 use crate::source::ModelSource;
 use crate::step::{Item, Limits, Output, StepError};
@@ -90,12 +95,7 @@ impl Shard {
             Workers::new(threads).map_err(|source| LoadError::Threads { threads, source })?;
         let (device, precision) = (options.device, options.precision);
         device.check(options.kv_type)?;
-        let parts: Box<dyn Compute> = match device.open()? {
-            None => Box::new(Loaded::new(Cpu::new(workers), source, range, &options)?),
-            Some((burn, dense)) => {
-                Box::new(Loaded::new(Plain::new(burn, dense, workers), source, range, &options)?)
-            }
-        };
+        let parts = load_parts(workers, source, range, &options)?;
         let layer_bytes = |it| source.layer_bytes(it as usize, precision, device).0;
         let of_layers: u64 = (range.first()..range.end()).map(layer_bytes).sum();
         let of_head = if options.head { source.head_bytes(precision, device).0 } else { 0 };
@@ -200,4 +200,32 @@ impl Shard {
             head_after: self.has_head.then_some(self.config.layers as u32),
         }
     }
+}
+
+/// Loads for the device that the options name, which was checked: burn panics where there is none.
+fn load_parts(
+    workers: Workers,
+    source: &ModelSource,
+    range: LayerRange,
+    options: &LoadOptions<'_>,
+) -> Result<Box<dyn Compute>, LoadError> {
+    Ok(match options.device {
+        ComputeDevice::Cpu => Box::new(Loaded::new(Cpu::new(workers), source, range, options)?),
+        ComputeDevice::Burn => {
+            let ops = Plain::new(Device::flex(), DType::F32, workers);
+            Box::new(Loaded::new(ops, source, range, options)?)
+        }
+        #[cfg(feature = "cuda")]
+        ComputeDevice::Cube => {
+            let ops = Cuda::new(Device::cpu(), DType::F32, workers);
+            Box::new(Loaded::new(ops, source, range, options)?)
+        }
+        #[cfg(feature = "cuda")]
+        ComputeDevice::Cuda(index) => {
+            let ops = Cuda::new(Device::cuda(index), DType::BF16, workers);
+            Box::new(Loaded::new(ops, source, range, options)?)
+        }
+        #[cfg(not(feature = "cuda"))]
+        ComputeDevice::Cube | ComputeDevice::Cuda(_) => return Err(DeviceError::NotBuilt.into()),
+    })
 }

@@ -1,5 +1,4 @@
-//! The operations as burn's own, on any of its devices: what GPUs compute with, and what our own loops
-//! are tested against.
+//! The operations as burn's own, on any of its devices: what our own loops and kernels are tested against.
 //!
 //! Matrices are dense: quantised weights are expanded as they are loaded. Rows, norms and sums of
 //! attention are F32 on every device; products round them to the type of the matrix.
@@ -7,12 +6,15 @@
 mod cache;
 mod sight;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 use std::ops::Range;
 
 use burn::tensor::activation::{gelu_approximate, silu};
 use burn::tensor::{DType, Device, Element, Int, Tensor, TensorData, bf16};
+pub(super) use cache::Cache;
+#[cfg(feature = "cuda")]
+pub(super) use cache::slots;
 
 use super::{Ops, Rows};
 use crate::attention::{Span, View};
@@ -34,13 +36,13 @@ pub(crate) struct Plain {
 
 /// A matrix, `[outputs, inputs]`.
 #[derive(Debug)]
-pub(crate) struct Dense(Tensor<2>);
+pub(crate) struct Dense(pub(super) Tensor<2>);
 
 /// The weight of each column of a norm, `[1, width]`.
 #[derive(Debug)]
 pub(crate) struct Norm {
-    weight: Tensor<2>,
-    eps: f32,
+    pub(super) weight: Tensor<2>,
+    pub(super) eps: f32,
 }
 
 impl Plain {
@@ -49,9 +51,26 @@ impl Plain {
         Self { device, dense, workers }
     }
 
+    /// Where it computes.
+    #[cfg(feature = "cuda")]
+    pub(super) fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// Type of matrices, unless F32 is asked for.
+    #[cfg(feature = "cuda")]
+    pub(super) fn dense(&self) -> DType {
+        self.dense
+    }
+
     fn float<const D: usize>(&self, values: Vec<f32>, shape: [usize; D]) -> Tensor<D> {
         Tensor::from_data(TensorData::new(values, shape), (&self.device, DType::F32))
     }
+}
+
+/// `x W^T`, with `x` rounded to the type of the matrix.
+pub(super) fn product(x: Rows, matrix: &Dense) -> Rows {
+    x.cast(matrix.0.dtype()).matmul(matrix.0.clone().transpose()).cast(DType::F32)
 }
 
 /// Numbers on a device. They name rows of tensors, of which there are fewer than 2^31.
@@ -81,7 +100,7 @@ fn dense<T: Element>(
 impl Ops for Plain {
     type Linear = Dense;
     type Norm = Norm;
-    type Cache = cache::Cache;
+    type Cache = Cache;
     type Sight = sight::Sight;
 
     fn load_linear(
@@ -105,14 +124,8 @@ impl Ops for Plain {
         Norm { weight: self.float(weights, [1, width]), eps }
     }
 
-    fn cache(
-        &self,
-        kind: KvType,
-        blocks: usize,
-        kv_heads: usize,
-        head_size: usize,
-    ) -> cache::Cache {
-        cache::Cache::new(kind, blocks, (kv_heads, head_size), &self.device)
+    fn cache(&self, kind: KvType, blocks: usize, kv_heads: usize, head_size: usize) -> Cache {
+        Cache::new(kind, blocks, (kv_heads, head_size), &self.device)
     }
 
     fn rows(&self, values: Vec<f32>, width: usize) -> Rows {
@@ -138,8 +151,7 @@ impl Ops for Plain {
     }
 
     fn linear<const N: usize>(&self, x: Rows, matrices: [&Dense; N]) -> [Rows; N] {
-        let x = x.cast(matrices[0].0.dtype());
-        matrices.map(|it| x.clone().matmul(it.0.clone().transpose()).cast(DType::F32))
+        matrices.map(|it| product(x.clone(), it))
     }
 
     fn add(&self, x: Rows, y: Rows) -> Rows {
@@ -159,7 +171,7 @@ impl Ops for Plain {
 
     fn attend(
         &self,
-        cache: &mut cache::Cache,
+        cache: &mut Cache,
         sight: &sight::Sight,
         spans: &[Span<'_>],
         [query, key, value]: [Rows; 3],

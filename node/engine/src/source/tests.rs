@@ -302,9 +302,9 @@ fn smollm2_has_the_published_dimensions() {
         layers,
         30 * ((134_515_008 - 49_152 * 576 - 576) / 30 - 2 * 576) * 5 / 8 + 30 * 2 * 576 * 4
     );
-    // BF16 has 16 bits.
+    // GPUs keep Q4_1 in as many bits, and Q8_0 too.
     let growth = source.growth(Precision::Stored, ComputeDevice::Cuda(0));
-    assert!((3.1..=3.2).contains(&growth), "{growth}");
+    assert!((1.0..1.001).contains(&growth), "{growth}");
     for device in [ComputeDevice::Cpu, ComputeDevice::Burn] {
         let growth = source.growth(Precision::F32, device);
         assert!((1.0..1.001).contains(&growth), "{growth}");

@@ -138,7 +138,9 @@ pub fn measure(args: &EngineArgs) -> Result<EngineReport, Advice> {
     let path = models::pull_with_bar(&args.model)?;
     let memory_bytes_per_second = match args.device {
         ComputeDevice::Cuda(_) => None,
-        ComputeDevice::Cpu | ComputeDevice::Burn => Some(memory_bytes_per_second(args.threads)),
+        ComputeDevice::Cpu | ComputeDevice::Burn | ComputeDevice::Cube => {
+            Some(memory_bytes_per_second(args.threads))
+        }
     };
     let begin = Instant::now();
     let mut bench = Bench::load(&path, args)?;

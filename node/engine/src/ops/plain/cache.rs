@@ -42,8 +42,20 @@ impl Cache {
     }
 
     /// Heads of keys, and values of a head.
-    pub(super) fn heads(&self) -> (usize, usize) {
+    pub(in crate::ops) fn heads(&self) -> (usize, usize) {
         (self.format.kv_heads, self.format.head_size)
+    }
+
+    /// Type of keys and values.
+    #[cfg(feature = "cuda")]
+    pub(in crate::ops) fn kind(&self) -> KvType {
+        self.format.kind
+    }
+
+    /// Keys and values, a row for each block. Who writes to them must be alone with the cache.
+    #[cfg(feature = "cuda")]
+    pub(in crate::ops) fn tensors(&self) -> [&Tensor<2>; 2] {
+        [&self.keys, &self.values]
     }
 
     /// Stores a key and a value of all heads for each row.
@@ -159,7 +171,7 @@ impl crate::ops::Cache for Cache {
 }
 
 /// The slot of each row: its block, then its place in the block.
-fn slots(span: &Span<'_>) -> impl Iterator<Item = usize> {
+pub(in crate::ops) fn slots(span: &Span<'_>) -> impl Iterator<Item = usize> {
     let (first, skipped) = (span.first_position / BLOCK_TOKENS, span.first_position % BLOCK_TOKENS);
     let blocks = span.table.from(first);
     let slots =

@@ -14,32 +14,36 @@ const CONFIG: &str = r#"{"model_type": "llama", "num_hidden_layers": 1, "hidden_
     "intermediate_size": 72, "num_attention_heads": 6, "num_key_value_heads": 2, "head_dim": 20,
     "vocab_size": 61, "max_position_embeddings": 512, "rms_norm_eps": 1e-5, "rope_theta": 500000.0,
     "tie_word_embeddings": false, "eos_token_id": 0}"#;
-const HEADS: usize = 6;
-const KV_HEADS: usize = 2;
-const SIZE: usize = 20;
+pub(in crate::ops) const HEADS: usize = 6;
+pub(in crate::ops) const KV_HEADS: usize = 2;
+pub(in crate::ops) const SIZE: usize = 20;
 
-fn plain() -> Plain {
+pub(in crate::ops) fn plain() -> Plain {
     Plain::new(Device::flex(), DType::F32, Workers::new(1).expect("no thread"))
 }
 
-fn cpu() -> Cpu {
+pub(in crate::ops) fn cpu() -> Cpu {
     Cpu::new(Workers::new(2).expect("threads start"))
 }
 
-fn random(count: usize, seed: u64) -> Vec<f32> {
+pub(in crate::ops) fn random(count: usize, seed: u64) -> Vec<f32> {
     let mut random = fastrand::Rng::with_seed(seed);
     (0..count).map(|_| random.f32() * 2.0 - 1.0).collect()
 }
 
-/// Runs the same on both; the results must agree in shape, and in values to within `error`.
+/// What two sets of operations computed must agree in shape, and in values to within `error`.
 #[track_caller]
-fn agree(error: f32, ours: (Cpu, Vec<Rows>), burns: (Plain, Vec<Rows>)) {
-    let ((cpu, ours), (plain, burns)) = (ours, burns);
-    assert_eq!(ours.len(), burns.len());
-    for (ours, burns) in ours.into_iter().zip(burns) {
-        assert_eq!(ours.dims(), burns.dims());
-        for (ours, burns) in cpu.values(ours).iter().zip(plain.values(burns)) {
-            assert!((ours - burns).abs() <= error * (1.0 + burns.abs()), "{ours} against {burns}");
+pub(in crate::ops) fn agree<A: Ops, B: Ops>(
+    error: f32,
+    (ours, found): (A, Vec<Rows>),
+    (theirs, expected): (B, Vec<Rows>),
+) {
+    assert_eq!(found.len(), expected.len());
+    for (found, expected) in found.into_iter().zip(expected) {
+        assert_eq!(found.dims(), expected.dims());
+        for (found, expected) in ours.values(found).iter().zip(theirs.values(expected)) {
+            let allowed = error * (1.0 + expected.abs());
+            assert!((found - expected).abs() <= allowed, "{found} against {expected}");
         }
     }
 }
@@ -49,7 +53,11 @@ fn stored(weights: &[f32], inputs: usize, run: impl FnOnce(&StoredRows<'_>)) {
     run(&StoredRows::new(Stored::F32, inputs, &bytes));
 }
 
-fn products<O: Ops>(ops: O, weights: [&StoredRows<'_>; 2], x: Vec<f32>) -> (O, Vec<Rows>) {
+pub(in crate::ops) fn products<O: Ops>(
+    ops: O,
+    weights: [&StoredRows<'_>; 2],
+    x: Vec<f32>,
+) -> (O, Vec<Rows>) {
     let [first, second] =
         weights.map(|it| ops.load_linear(it, Precision::F32).expect("weights are finite"));
     let mut rows = ops.linear(ops.rows(x, weights[0].inputs), [&first, &second]).to_vec();
@@ -83,7 +91,7 @@ fn quantised_weights_are_expanded_exactly() {
     agree(1e-5, ours, products(plain(), [&weights; 2], self::random(3 * 64, 5)));
 }
 
-fn f16_bytes(value: f32) -> [u8; 2] {
+pub(in crate::ops) fn f16_bytes(value: f32) -> [u8; 2] {
     burn::tensor::f16::from_f32(value).to_le_bytes()
 }
 
@@ -102,7 +110,7 @@ fn a_weight_that_is_not_finite_is_found_at_the_same_place() {
     });
 }
 
-fn by_value<O: Ops>(ops: O, rows: usize) -> (O, Vec<Rows>) {
+pub(in crate::ops) fn by_value<O: Ops>(ops: O, rows: usize) -> (O, Vec<Rows>) {
     let [x, y] = [1, 2].map(|seed| ops.rows(random(rows * 120, seed), 120));
     let [row, head] = [120, 20].map(|width| ops.load_norm(random(width, 3), 1e-5));
     let gated = [Activation::Silu, Activation::Gelu].map(|it| ops.gated(it, x.clone(), y.clone()));
@@ -120,21 +128,21 @@ fn norms_gates_and_sums_agree() {
     }
 }
 
-fn config() -> ModelConfig {
+pub(in crate::ops) fn config() -> ModelConfig {
     from_hf(CONFIG.as_bytes(), None).expect("a configuration")
 }
 
 /// A request: its blocks, and the positions of its new rows.
-type Request<'a> = (&'a [u32], Range<usize>);
+pub(in crate::ops) type Request<'a> = (&'a [u32], Range<usize>);
 
-fn span<'a>((blocks, positions): &Request<'a>) -> Span<'a> {
+pub(in crate::ops) fn span<'a>((blocks, positions): &Request<'a>) -> Span<'a> {
     let layers = LayerRange::new(0, 1).expect("not empty");
     let table = Table { blocks, layers }.layer(0);
     Span { table, first_position: positions.start, count: positions.len() }
 }
 
 /// Appends and attends, one batch after the other.
-fn attended<O: Ops>(
+pub(in crate::ops) fn attended<O: Ops>(
     ops: &O,
     cache: &mut O::Cache,
     view: View,
@@ -158,7 +166,7 @@ fn attended<O: Ops>(
 }
 
 /// Prompts, chunks and decodes beside each other, over blocks out of order.
-const BATCHES: [&[Request<'static>]; 4] = [
+pub(in crate::ops) const BATCHES: [&[Request<'static>]; 4] = [
     &[(&[5, 0, 7], 0..33), (&[2], 0..1), (&[3, 9], 0..17)],
     &[(&[2], 1..2), (&[5, 0, 7], 33..34), (&[4, 8, 10], 0..40), (&[3, 9], 17..18)],
     &[(&[5, 0, 7], 34..48), (&[2], 2..16)],
