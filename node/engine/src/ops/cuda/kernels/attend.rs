@@ -160,11 +160,11 @@ fn score<E: Float, N: Size>(
                 queries[query + head * cut.vectors + it * cut.team + in_team];
         }
     }
-    // All units take as many rounds, so that those of a team are together when they add up.
+    // All units take as many rounds and no branch, so that those of a team are together when they add up:
+    // past the end they do the last token again, and all of a team write the same.
     for round in 0..place.count.div_ceil(teams) {
-        let number = round * teams + UNIT_POS as usize / cut.team;
-        let token = place.first + min(number, place.count - 1);
-        let key = token_at(plan, place, token, stride, cut) + in_team;
+        let number = min(round * teams + UNIT_POS as usize / cut.team, place.count - 1);
+        let key = token_at(plan, place, place.first + number, stride, cut) + in_team;
         let mut dots = Array::<Vector<f32, N>>::new(cut.share);
         #[unroll]
         for it in 0..of_lane {
@@ -181,10 +181,7 @@ fn score<E: Float, N: Size>(
             for it in 0..cut.vector {
                 sum += dots[head].extract(it);
             }
-            let total = team_total(sum, cut.team);
-            if in_team == 0 && number < place.count {
-                scores[head * PART_TOKENS + number] = total * scale;
-            }
+            scores[head * PART_TOKENS + number] = team_total(sum, cut.team) * scale;
         }
     }
 }
@@ -209,26 +206,24 @@ fn weigh(
             let line = head * PART_TOKENS;
             let mut largest = f32::min_value();
             for round in 0..rounds {
-                let token = round * cut.lanes + lane;
-                largest = max(largest, scores[line + min(token, count - 1)]);
+                let token = min(round * cut.lanes + lane, count - 1);
+                largest = max(largest, scores[line + token]);
             }
             let largest = plane_largest(largest, cut.lanes);
             let mut sum = 0.0f32;
             for round in 0..rounds {
                 let token = round * cut.lanes + lane;
-                if token < count {
-                    let weight = exponential(scores[line + token] - largest);
-                    scores[line + token] = weight;
-                    sum += weight;
-                }
+                let weight = exponential(scores[line + token] - largest);
+                // A line has room for whole rounds; what it holds past the end may be anything.
+                let weight = select(token < count, weight, 0.0f32);
+                scores[line + token] = weight;
+                sum += weight;
             }
             let sum = plane_total(sum, cut.lanes);
-            if lane == 0 {
-                let at = out + head * CUBE_COUNT_Z as usize;
-                sums[2 * at] = largest;
-                sums[2 * at + 1] = sum;
-                totals[head] = sum;
-            }
+            let at = out + head * CUBE_COUNT_Z as usize;
+            sums[2 * at] = largest;
+            sums[2 * at + 1] = sum;
+            totals[head] = sum;
         }
     }
 }
