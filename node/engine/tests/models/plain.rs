@@ -1,12 +1,23 @@
-//! Whole models by our own loops, and by burn's operations.
+//! Whole models by our own loops for processors, by burn's operations, and by our kernels for GPUs.
 
 use thalweg_engine::{ComputeDevice, Precision, Shard};
 
 use crate::pieces::{GEMMA, LLAMA, part, prompt, small};
+#[cfg(feature = "cuda")]
+use crate::rig::open;
 use crate::rig::{Part, load_on, logits, range, table};
 
 /// Difference allowed, as a part of the largest logit.
 const TOLERANCE: f32 = 1e-3;
+
+/// What is compared with our loops.
+fn others() -> Vec<ComputeDevice> {
+    let mut others = vec![ComputeDevice::Burn];
+    if cfg!(feature = "cuda") {
+        others.push(ComputeDevice::Cube);
+    }
+    others
+}
 
 fn cut(device: ComputeDevice, config: &str) -> Vec<Shard> {
     let (_folder, source) = small(config);
@@ -37,20 +48,27 @@ fn batches() -> [Vec<Part>; 3] {
     [prompts, decodes, mixed]
 }
 
+/// Largest difference, as a part of the largest logit.
+fn difference(found: &[Vec<f32>], expected: &[Vec<f32>]) -> f32 {
+    let differences = found.iter().zip(expected).map(|(found, expected)| {
+        let largest = expected.iter().fold(0.0, |max: f32, it| max.max(it.abs()));
+        assert!(largest > 0.1, "logits say something");
+        let pairs = found.iter().zip(expected);
+        pairs.fold(0.0, |max: f32, (found, expected)| max.max((found - expected).abs() / largest))
+    });
+    differences.fold(0.0, f32::max)
+}
+
 #[test]
 fn logits_agree_for_whole_models_and_mixed_batches() {
     for config in [LLAMA, GEMMA] {
-        let [mut ours, mut burns] =
-            [ComputeDevice::Cpu, ComputeDevice::Burn].map(|it| cut(it, config));
-        for batch in batches() {
-            let [ours, burns] = [&mut ours, &mut burns].map(|it| logits(it, &batch));
-            for (ours, burns) in ours.iter().zip(burns) {
-                let largest = burns.iter().fold(0.0, |max: f32, it| max.max(it.abs()));
-                assert!(largest > 0.1, "logits say something");
-                for (ours, burns) in ours.iter().zip(&burns) {
-                    let error = (ours - burns).abs() / largest;
-                    assert!(error < TOLERANCE, "{ours} against {burns}");
-                }
+        let mut ours = cut(ComputeDevice::Cpu, config);
+        let expected = batches().map(|it| logits(&mut ours, &it));
+        for device in others() {
+            let mut theirs = cut(device, config);
+            for (batch, expected) in batches().iter().zip(&expected) {
+                let difference = difference(&logits(&mut theirs, batch), expected);
+                assert!(difference < TOLERANCE, "{device} is off by {difference}");
             }
         }
     }
@@ -60,16 +78,41 @@ fn logits_agree_for_whole_models_and_mixed_batches() {
 fn blocks_of_one_are_continued_by_the_other() {
     let (_folder, source) = small(LLAMA);
     let layers = range(0, 7);
-    let load = |device| load_on(device, &source, layers, 1, Precision::F32);
-    let [mut ours, mut burns] = [ComputeDevice::Cpu, ComputeDevice::Burn].map(|it| [load(it)]);
+    let load = |device| [load_on(device, &source, layers, 1, Precision::F32)];
+    let mut ours = load(ComputeDevice::Cpu);
     let whole = Part { columns: vec![0, 1, 2], first_position: 0, tokens: prompt(40, 1) };
     logits(&mut ours, std::slice::from_ref(&whole));
     let blocks = table(&whole.columns, layers, layers);
     let bytes = ours[0].export_blocks(&blocks).expect("the blocks are there");
-    burns[0].import_blocks(&blocks, &bytes).expect("the shards are alike");
     let next = [Part { first_position: 40, tokens: vec![7], ..whole }];
-    let [ours, burns] = [&mut ours, &mut burns].map(|it| logits(it, &next).remove(0));
-    for (ours, burns) in ours.iter().zip(&burns) {
-        assert!((ours - burns).abs() < TOLERANCE, "{ours} against {burns}");
+    let expected = logits(&mut ours, &next);
+    for device in others() {
+        let mut theirs = load(device);
+        theirs[0].import_blocks(&blocks, &bytes).expect("the shards are alike");
+        let difference = difference(&logits(&mut theirs, &next), &expected);
+        assert!(difference < TOLERANCE, "{device} is off by {difference}");
+    }
+}
+
+/// Weights stay quantised and keys and values are F16 in the one, all is F32 in the other. With few rows, as
+/// burn takes minutes to multiply many on processors.
+#[cfg(feature = "cuda")]
+#[test]
+fn kernels_for_gpus_run_a_quantised_model() {
+    let source = open("smollm2-135m");
+    let layers = range(0, source.config().layers as u32);
+    let load = |device, precision| [load_on(device, &source, layers, 2, precision)];
+    let mut ours = load(ComputeDevice::Cpu, Precision::F32);
+    let mut theirs = load(ComputeDevice::Cube, Precision::Stored);
+    let prompts = [part(0, prompt(17, 1)), part(4, prompt(3, 2))];
+    let decodes = prompts.clone().map(|it| Part {
+        first_position: it.tokens.len() as u32,
+        tokens: vec![9],
+        columns: vec![it.columns[0], it.columns[0] + 1],
+    });
+    for batch in [prompts, decodes] {
+        let [found, expected] = [&mut theirs, &mut ours].map(|it| logits(it, &batch));
+        let difference = difference(&found, &expected);
+        assert!(difference < 1e-2, "off by {difference}");
     }
 }

@@ -52,7 +52,7 @@ fn team_total(value: f32, #[comptime] team: usize) -> f32 {
 /// where the program runs, which comes with the CUDA toolkit and not with the driver.
 #[cube]
 fn exponential(x: f32) -> f32 {
-    let x = clamp(x, LOWEST, HIGHEST);
+    let x = clamp_nan(x, LOWEST, HIGHEST);
     let shifted = fma(x, LOG2_E, ROUNDER);
     let n = shifted - ROUNDER;
     let r = fma(n, comptime!(-LN_2_LOW), fma(n, comptime!(-LN_2_HIGH), x));

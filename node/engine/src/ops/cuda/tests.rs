@@ -152,6 +152,29 @@ fn rows_that_see_several_parts_agree() {
     }
 }
 
+#[test]
+fn what_is_no_number_stays_no_number() {
+    let cube = cube();
+    let gates = || cube.rows(vec![f32::NAN, f32::INFINITY, -1e30, 1.0], 4);
+    for activation in [Activation::Silu, Activation::Gelu] {
+        let gated = cube.values(cube.gated(activation, gates(), cube.rows(vec![1.0; 4], 4)));
+        assert!(gated[0].is_nan() && !gated[1].is_finite(), "{gated:?}");
+        assert!(gated[2].abs() < 1e-6 && gated[3].is_finite(), "{gated:?}");
+    }
+    let view = View { heads: 2, scale: 0.2, window: None };
+    let mut cache = cube.cache(KvType::F16, 1, 1, 8);
+    let sight = cube.sight(view, quarters(0..2, 8), &[0..2]);
+    let table = Table { blocks: &[0], layers: LayerRange::new(0, 1).expect("not empty") }.layer(0);
+    let rows = [2, 1, 1].map(|heads| {
+        let mut values = random(2 * heads * 8, 1);
+        values[0] = if heads == 2 { 0.0 } else { f32::NAN };
+        cube.rows(values, heads * 8)
+    });
+    let span = Span { table, first_position: 0, count: 2 };
+    let attended = cube.values(cube.attend(&mut cache, &sight, &[span], rows));
+    assert!(attended.iter().all(|it| it.is_nan()), "both rows see the key: {attended:?}");
+}
+
 /// Random queries, keys and values of a request whose last row attends alone.
 fn alone<O: Ops>(
     ops: &O,
