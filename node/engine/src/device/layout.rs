@@ -18,7 +18,7 @@ pub(crate) const WORDS: usize = 4;
 /// How the weights of a matrix are kept.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub(crate) struct Layout {
-    /// Bits of a code: 4 or 8; or 16, then codes are BF16, without scales.
+    /// Bits of a code: 4 or 8; or 16 or 32, then codes are BF16 or F32, without scales.
     pub(crate) bits: usize,
     /// Inputs that share a scale.
     pub(crate) group: usize,
@@ -30,9 +30,17 @@ pub(crate) struct Layout {
 }
 
 impl Layout {
-    /// BF16, as words.
+    /// BF16 or F32, as words.
     #[cfg(feature = "cuda")]
-    pub(crate) const FLOATS: Self = Self { bits: 16, group: 8, center: 0, minimum: false };
+    pub(crate) const fn floats(bits: usize) -> Self {
+        Self { bits, group: usize::MAX, center: 0, minimum: false }
+    }
+
+    /// Whether codes are floats.
+    #[cfg(feature = "cuda")]
+    pub(crate) const fn is_floats(self) -> bool {
+        self.bits > 8
+    }
 
     /// The layout of a stored type, unless it is one of floats.
     pub(crate) const fn of(stored: Stored) -> Option<Self> {

@@ -10,15 +10,6 @@ use crate::rig::{Part, load_on, logits, range, table};
 /// Difference allowed, as a part of the largest logit.
 const TOLERANCE: f32 = 1e-3;
 
-/// What is compared with our loops.
-fn others() -> Vec<ComputeDevice> {
-    let mut others = vec![ComputeDevice::Burn];
-    if cfg!(feature = "cuda") {
-        others.push(ComputeDevice::Cube);
-    }
-    others
-}
-
 fn cut(device: ComputeDevice, config: &str) -> Vec<Shard> {
     let (_folder, source) = small(config);
     let load = |layers| load_on(device, &source, layers, 1, Precision::F32);
@@ -48,6 +39,21 @@ fn batches() -> [Vec<Part>; 3] {
     [prompts, decodes, mixed]
 }
 
+/// A prompt in pieces beside a request that decodes. No step has more than eight rows, as burn takes minutes
+/// to multiply more on processors.
+#[cfg(feature = "cuda")]
+fn pieces() -> Vec<Vec<Part>> {
+    let (long, short) = (prompt(35, 1), prompt(6, 2));
+    let piece = |columns: &[u32], tokens: &[u32], first: usize, count: usize| Part {
+        columns: columns.to_vec(),
+        first_position: first as u32,
+        tokens: tokens[first..first + count].to_vec(),
+    };
+    let step = |at: usize| vec![piece(&[5, 0, 9], &long, 7 * at, 7), piece(&[3], &short, at, 1)];
+    let decodes = vec![piece(&[5, 0, 9], &[long.clone(), vec![8]].concat(), 35, 1)];
+    (0..5).map(step).chain([decodes]).collect()
+}
+
 /// Largest difference, as a part of the largest logit.
 fn difference(found: &[Vec<f32>], expected: &[Vec<f32>]) -> f32 {
     let differences = found.iter().zip(expected).map(|(found, expected)| {
@@ -59,43 +65,57 @@ fn difference(found: &[Vec<f32>], expected: &[Vec<f32>]) -> f32 {
     differences.fold(0.0, f32::max)
 }
 
-#[test]
-fn logits_agree_for_whole_models_and_mixed_batches() {
+fn agree(device: ComputeDevice, batches: impl Fn() -> Vec<Vec<Part>>) {
     for config in [LLAMA, GEMMA] {
-        let mut ours = cut(ComputeDevice::Cpu, config);
-        let expected = batches().map(|it| logits(&mut ours, &it));
-        for device in others() {
-            let mut theirs = cut(device, config);
-            for (batch, expected) in batches().iter().zip(&expected) {
-                let difference = difference(&logits(&mut theirs, batch), expected);
-                assert!(difference < TOLERANCE, "{device} is off by {difference}");
-            }
+        let [mut ours, mut theirs] = [ComputeDevice::Cpu, device].map(|it| cut(it, config));
+        for batch in batches() {
+            let [expected, found] = [&mut ours, &mut theirs].map(|it| logits(it, &batch));
+            let difference = difference(&found, &expected);
+            assert!(difference < TOLERANCE, "{device} is off by {difference}");
         }
     }
 }
 
 #[test]
-fn blocks_of_one_are_continued_by_the_other() {
+fn logits_agree_for_whole_models_and_mixed_batches() {
+    agree(ComputeDevice::Burn, || batches().into());
+}
+
+#[cfg(feature = "cuda")]
+#[test]
+fn kernels_for_gpus_agree_for_whole_models_and_mixed_batches() {
+    agree(ComputeDevice::Cube, pieces);
+}
+
+fn continues(device: ComputeDevice) {
     let (_folder, source) = small(LLAMA);
     let layers = range(0, 7);
     let load = |device| [load_on(device, &source, layers, 1, Precision::F32)];
-    let mut ours = load(ComputeDevice::Cpu);
+    let [mut ours, mut theirs] = [ComputeDevice::Cpu, device].map(load);
     let whole = Part { columns: vec![0, 1, 2], first_position: 0, tokens: prompt(40, 1) };
     logits(&mut ours, std::slice::from_ref(&whole));
     let blocks = table(&whole.columns, layers, layers);
     let bytes = ours[0].export_blocks(&blocks).expect("the blocks are there");
+    theirs[0].import_blocks(&blocks, &bytes).expect("the shards are alike");
     let next = [Part { first_position: 40, tokens: vec![7], ..whole }];
-    let expected = logits(&mut ours, &next);
-    for device in others() {
-        let mut theirs = load(device);
-        theirs[0].import_blocks(&blocks, &bytes).expect("the shards are alike");
-        let difference = difference(&logits(&mut theirs, &next), &expected);
-        assert!(difference < TOLERANCE, "{device} is off by {difference}");
-    }
+    let [expected, found] = [&mut ours, &mut theirs].map(|it| logits(it, &next));
+    let difference = difference(&found, &expected);
+    assert!(difference < TOLERANCE, "{device} is off by {difference}");
 }
 
-/// Weights stay quantised and keys and values are F16 in the one, all is F32 in the other. With few rows, as
-/// burn takes minutes to multiply many on processors.
+#[test]
+fn blocks_of_one_are_continued_by_the_other() {
+    continues(ComputeDevice::Burn);
+}
+
+#[cfg(feature = "cuda")]
+#[test]
+fn blocks_are_continued_by_kernels_for_gpus() {
+    continues(ComputeDevice::Cube);
+}
+
+/// Weights stay quantised and keys and values are F16 in the one, all is F32 in the other. With few rows,
+/// as in [`pieces`].
 #[cfg(feature = "cuda")]
 #[test]
 fn kernels_for_gpus_run_a_quantised_model() {

@@ -1,4 +1,5 @@
-//! Matrices that kernels of ours multiply: of codes, which stay codes on the device, or of BF16.
+//! Matrices that kernels of ours multiply: of codes, which stay codes on the device, or of
+//! floats.
 
 use burn::tensor::{DType, Device, Shape, Tensor, bf16, f16};
 use burn_cubecl::cubecl::prelude::*;
@@ -75,10 +76,11 @@ impl Codes {
         Ok(Some(Self { layout, inputs, outputs, codes, scales }))
     }
 
-    /// A matrix of floats as words; nothing, if it is not one of BF16 in rows of whole vectors without gaps.
+    /// A matrix of floats as words; nothing, unless it has rows of whole vectors without gaps.
     pub(super) fn over(floats: &Tensor<2>) -> Option<Self> {
-        let ([outputs, inputs], layout) = (floats.dims(), Layout::FLOATS);
-        if floats.dtype() != DType::BF16 || !inputs.is_multiple_of(layout.in_vector()) {
+        let ([outputs, inputs], bytes) = (floats.dims(), floats.dtype().size());
+        let layout = Layout::floats(8 * bytes);
+        if !inputs.is_multiple_of(layout.in_vector()) {
             return None;
         }
         let floats = bridge::buffer(floats.clone());

@@ -192,7 +192,7 @@ fn everything_else_compiles() {
 fn products_load_a_vector_of_codes_at_once() {
     let stored = [Stored::Q4_0, Stored::Q4K, Stored::Q8_0, Stored::Q6K];
     let layouts = stored.map(|it| Layout::of(it).expect("quantised"));
-    for layout in layouts.into_iter().chain([Layout::FLOATS]) {
+    for layout in layouts.into_iter().chain([16, 32].map(Layout::floats)) {
         for (rows, outputs) in [(1, 2), (2, 2), (4, 4), (8, 2)] {
             let cut = multiply::Cut { lanes: LANES, planes: PLANES, outputs, rows };
             let kernel = || {

@@ -70,7 +70,7 @@ fn products_stored(ops: Cuda, weights: &StoredRows<'_>, x: Vec<f32>) -> (Cuda, V
 
 #[test]
 fn products_with_floats_agree() {
-    for rows in [1, 40] {
+    for rows in [1, 5, 40] {
         let (x, weights) = (random(rows * 40, 3), random(13 * 40, 4));
         let bytes: Vec<u8> = weights.iter().flat_map(|it| it.to_le_bytes()).collect();
         let weights = StoredRows::new(Stored::F32, 40, &bytes);

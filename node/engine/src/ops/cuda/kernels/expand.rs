@@ -12,9 +12,10 @@ const COUNTER: u32 = 0x4B00_0000;
 /// Code number `at` of a word, less the center.
 #[cube]
 pub(super) fn centered(word: u32, #[comptime] at: usize, #[comptime] layout: Layout) -> f32 {
-    let code = word >> comptime!((at * layout.bits) as u32) & comptime!((1u32 << layout.bits) - 1);
-    if comptime!(layout.bits == 16) {
-        f32::reinterpret(code << 16)
+    let code =
+        word >> comptime!((at * layout.bits) as u32) & comptime!(u32::MAX >> (32 - layout.bits));
+    if comptime!(layout.is_floats()) {
+        f32::reinterpret(code << comptime!(32 - layout.bits as u32))
     } else {
         // Reading the bits as the end of a large float takes fewer cycles than a conversion.
         f32::reinterpret(code | COUNTER) - comptime!((8_388_608 + layout.center) as f32)

@@ -1,4 +1,4 @@
-//! Products of a few rows with weights that stay codes, or BF16.
+//! Products of a few rows with weights that stay codes, or with floats.
 //!
 //! ```text
 //! cube     planes, each with a few outputs; as many rows as `Cut::rows`
@@ -133,7 +133,7 @@ fn add_vector<S: Size>(
             }
         }
     }
-    if comptime!(layout.bits == 16) {
+    if comptime!(layout.is_floats()) {
         #[unroll]
         for at in 0..comptime!(cut.outputs * cut.rows) {
             sums[at] += products[at];
