@@ -42,6 +42,7 @@ pub(crate) struct Cuda {
 
 /// A matrix, `[outputs, inputs]`.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "a model has a few hundred matrices")]
 pub(crate) enum Matrix {
     /// Floats.
     Dense(Dense),

@@ -58,8 +58,8 @@ fn exponential(x: f32) -> f32 {
     let r = fma(n, comptime!(-LN_2_LOW), fma(n, comptime!(-LN_2_HIGH), x));
     let mut power = f32::new(comptime!(POLYNOMIAL[0]));
     #[unroll]
-    for it in 1..6usize {
-        power = fma(power, r, f32::new(comptime!(POLYNOMIAL[it])));
+    for it in 0..5usize {
+        power = fma(power, r, f32::new(comptime!(POLYNOMIAL[it + 1])));
     }
     let power = fma(power, r * r, r) + 1.0;
     let exponent = u32::reinterpret(shifted) - comptime!(ROUNDER.to_bits() - 127);

@@ -163,7 +163,7 @@ fn what_is_no_number_stays_no_number() {
     }
     let view = View { heads: 2, scale: 0.2, window: None };
     let mut cache = cube.cache(KvType::F16, 1, 1, 8);
-    let sight = cube.sight(view, quarters(0..2, 8), &[0..2]);
+    let sight = cube.sight(view, quarters(0..2, 8), std::slice::from_ref(&(0..2)));
     let table = Table { blocks: &[0], layers: LayerRange::new(0, 1).expect("not empty") }.layer(0);
     let rows = [2, 1, 1].map(|heads| {
         let mut values = random(2 * heads * 8, 1);

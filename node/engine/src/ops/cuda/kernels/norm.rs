@@ -35,7 +35,8 @@ pub(in crate::ops::cuda) fn norm(
     }
     let of_plane = plane_total(squares, lanes);
     let mut of_planes = Shared::<[f32]>::new_slice(planes);
-    if unit % lanes == 0 {
+    let lane = unit % lanes;
+    if lane == 0 {
         of_planes[unit / lanes] = of_plane;
     }
     sync_cube();
