@@ -12,9 +12,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, TryLockError};
 use std::thread::{self, JoinHandle};
 
+/// Looks for work before a thread lets others have its processor between two looks: a microsecond or two.
+const LOOKS_IN_A_ROW: u32 = 1 << 6;
+
 /// Looks for work before a thread parks: half a millisecond, longer than what lies between the pieces of
 /// a step.
-const LOOKS: u32 = 1 << 14;
+const LOOKS: u32 = 1 << 10;
 
 /// What all threads run.
 type Work<'a> = dyn Fn() + Sync + 'a;
@@ -128,13 +131,18 @@ impl Shared {
                     looks = 0;
                 }
                 None if looks < LOOKS => {
+                    pause(looks);
                     looks += 1;
-                    spin_loop();
                 }
                 None => thread::park(),
             }
         }
     }
+}
+
+/// Lets some time pass between two looks. Who is waited for may need this processor.
+fn pause(looks: u32) {
+    if looks < LOOKS_IN_A_ROW { spin_loop() } else { thread::yield_now() }
 }
 
 /// Lets threads in while it is open, each once per opening.
@@ -154,7 +162,7 @@ impl Gate {
     /// Shuts, and waits until nobody is inside.
     fn shut(&self) {
         self.0.fetch_sub(OPEN, Ordering::Relaxed);
-        let mut looks = 0;
+        let mut looks = 0_u32;
         while !self.0.load(Ordering::Acquire).is_multiple_of(OPEN) {
             // Whoever is inside may need this processor.
             if looks < LOOKS {
@@ -162,7 +170,7 @@ impl Gate {
             } else {
                 thread::yield_now()
             }
-            looks += 1;
+            looks = looks.saturating_add(1);
         }
     }
 
