@@ -26,6 +26,7 @@ mod shard;
 mod simd;
 mod source;
 mod step;
+mod team;
 mod template;
 mod tile;
 mod tokenizer;

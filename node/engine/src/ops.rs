@@ -90,9 +90,6 @@ pub(crate) trait Ops: fmt::Debug + Send + Sync {
         rows: [Rows; 3],
     ) -> Rows;
 
-    /// Does a step's work on the thread that suits.
-    fn enter<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T;
-
     /// Threads of this machine's processors.
     fn workers(&self) -> &Workers;
 }

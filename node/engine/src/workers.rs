@@ -1,54 +1,45 @@
 //! The threads of one shard.
 //!
 //! Work is split over outputs, never inside a sum, so the number of threads changes no bit of any
-//! result. Idle threads park: several processes may share the cores.
+//! result.
 
-use rayon::iter::{IndexedParallelIterator, IntoParallelIterator, ParallelIterator};
-use rayon::slice::ParallelSliceMut;
-use rayon::{ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder};
+use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use crate::team::Team;
 
 /// Pieces each thread should get, so that one slow thread does not hold up all others.
-const PIECES_PER_THREAD: usize = 8;
+const PIECES_PER_THREAD: usize = 4;
 
-/// Multiply-adds below which waking a thread costs more than it saves: about 30 microseconds of work.
-const SPLIT_WORK_MIN: usize = 1 << 18;
+/// Multiply-adds below which telling another thread costs more than it saves: a few microseconds of
+/// work.
+const SPLIT_WORK_MIN: usize = 1 << 15;
 
 /// The threads a shard computes with; with one, everything runs on the calling thread.
 #[derive(Debug)]
 pub(crate) struct Workers {
-    pool: Option<ThreadPool>,
+    team: Option<Team>,
 }
 
 impl Workers {
-    /// Starts `threads` threads, at least one.
-    pub(crate) fn new(threads: usize) -> Result<Self, ThreadPoolBuildError> {
-        if threads <= 1 {
-            return Ok(Self { pool: None });
-        }
-        let builder = ThreadPoolBuilder::new().num_threads(threads);
-        let pool = builder.thread_name(|index| format!("tensor-{index}")).build()?;
-        Ok(Self { pool: Some(pool) })
+    /// Starts all but one of `threads` threads; the caller's is the last.
+    pub(crate) fn new(threads: usize) -> io::Result<Self> {
+        let helpers = threads.saturating_sub(1);
+        Ok(Self { team: if helpers > 0 { Some(Team::new(helpers)?) } else { None } })
     }
 
     /// Number of threads.
     pub(crate) fn threads(&self) -> usize {
-        self.pool.as_ref().map_or(1, ThreadPool::current_num_threads)
-    }
-
-    /// Runs `work` on one of the threads, so that the splits inside need no hand-over.
-    pub(crate) fn enter<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
-        match &self.pool {
-            None => work(),
-            Some(pool) => pool.install(work),
-        }
+        self.team.as_ref().map_or(1, Team::size)
     }
 
     /// How many of `pieces` pieces to give out together: all if there are fewer than some
     /// `multiply_adds` to do.
     pub(crate) fn run_of(&self, pieces: usize, multiply_adds: usize) -> usize {
-        match self.pool_for(multiply_adds) {
+        match self.team_for(multiply_adds) {
             None => pieces.max(1),
-            Some(pool) => pieces.div_ceil(pool.current_num_threads() * PIECES_PER_THREAD).max(1),
+            Some(team) => pieces.div_ceil(team.size() * PIECES_PER_THREAD).max(1),
         }
     }
 
@@ -61,12 +52,9 @@ impl Workers {
         multiply_adds: usize,
         work: impl Fn(usize, &mut [T]) + Sync,
     ) {
-        let Some(pool) = self.pool_for(multiply_adds) else { return work(0, out) };
         let run = self.run_of(out.len().div_ceil(piece), multiply_adds);
-        pool.install(|| {
-            let runs = out.par_chunks_mut(run * piece).enumerate();
-            runs.for_each(|(index, out)| work(index * run, out));
-        });
+        let runs = out.chunks_mut(run * piece).enumerate().collect();
+        self.each(runs, multiply_adds, |(index, out): (usize, &mut [T])| work(index * run, out));
     }
 
     /// Calls `work` for each of `tasks`; returns what it returns, in order.
@@ -74,17 +62,38 @@ impl Workers {
         &self,
         tasks: Vec<T>,
         multiply_adds: usize,
-        work: impl Fn(T) -> R + Sync + Send,
+        work: impl Fn(T) -> R + Sync,
     ) -> Vec<R> {
-        match self.pool_for(multiply_adds) {
-            None => tasks.into_iter().map(work).collect(),
-            Some(pool) => pool.install(|| tasks.into_par_iter().map(work).collect()),
-        }
+        let Some(team) = self.team_for(multiply_adds).filter(|_| tasks.len() > 1) else {
+            return tasks.into_iter().map(work).collect();
+        };
+        let slots: Vec<_> = tasks.into_iter().map(|it| Mutex::new(Slot::Task(it))).collect();
+        let next = AtomicUsize::new(0);
+        team.run(&|| {
+            while let Some(slot) = slots.get(next.fetch_add(1, Ordering::Relaxed)) {
+                let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
+                if let Slot::Task(task) = std::mem::replace(&mut *slot, Slot::Taken) {
+                    *slot = Slot::Done(work(task));
+                }
+            }
+        });
+        let done = |it: Mutex<_>| match it.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            Slot::Done(answer) => answer,
+            Slot::Task(_) | Slot::Taken => unreachable!("every task is done"),
+        };
+        slots.into_iter().map(done).collect()
     }
 
-    fn pool_for(&self, multiply_adds: usize) -> Option<&ThreadPool> {
-        self.pool.as_ref().filter(|_| multiply_adds >= SPLIT_WORK_MIN)
+    fn team_for(&self, multiply_adds: usize) -> Option<&Team> {
+        self.team.as_ref().filter(|_| multiply_adds >= SPLIT_WORK_MIN)
     }
+}
+
+/// A task on its way.
+enum Slot<T, R> {
+    Task(T),
+    Taken,
+    Done(R),
 }
 
 #[cfg(test)]

@@ -134,10 +134,6 @@ impl Ops for Cpu {
         self.rows(attend(slice(&query), spans, cache, sight.view, &self.workers), width)
     }
 
-    fn enter<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
-        self.workers.enter(work)
-    }
-
     fn workers(&self) -> &Workers {
         &self.workers
     }

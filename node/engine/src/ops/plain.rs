@@ -180,11 +180,6 @@ impl Ops for Plain {
         sight.attend(sight.turn(query), spans, cache)
     }
 
-    /// On the thread of the caller: burn computes in the order of its calls from one thread.
-    fn enter<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
-        work()
-    }
-
     fn workers(&self) -> &Workers {
         &self.workers
     }

@@ -92,16 +92,14 @@ impl<O: Ops> Loaded<O> {
 impl<O: Ops> Compute for Loaded<O> {
     fn step(&mut self, items: &[Item<'_>]) -> Result<Vec<Output>, StepError> {
         let Self { ops, parts } = self;
-        ops.enter(|| {
-            let rows = parts.run(items, ops);
-            parts.answer(items, rows, ops)
-        })
+        let rows = parts.run(items, ops);
+        parts.answer(items, rows, ops)
     }
 
     fn logits(&self, activations: &[f32]) -> Vec<f32> {
         let head = self.parts.head.as_ref().expect("caller loaded the head");
         let hidden = self.parts.config.hidden;
-        self.ops.enter(|| head.logits(activations.to_vec(), hidden, &self.ops))
+        head.logits(activations.to_vec(), hidden, &self.ops)
     }
 
     fn cache(&self) -> &dyn Cache {
