@@ -13,7 +13,8 @@ use half::f16;
 use crate::quant::Stored;
 
 /// Words of a vector of codes.
-pub(crate) const WORDS: usize = 4;
+#[cfg(feature = "cuda")]
+const WORDS: usize = 4;
 
 /// How the weights of a matrix are kept.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -23,7 +24,6 @@ pub(crate) struct Layout {
     /// Inputs that share a scale.
     pub(crate) group: usize,
     /// What is subtracted from every code.
-    #[cfg_attr(not(feature = "cuda"), expect(dead_code, reason = "kernels read it"))]
     pub(crate) center: u32,
     /// Whether a group has a minimum, beside its scale.
     pub(crate) minimum: bool,
@@ -62,6 +62,7 @@ impl Layout {
     }
 
     /// Codes of a vector. They are of one group.
+    #[cfg(feature = "cuda")]
     pub(crate) const fn in_vector(self) -> usize {
         WORDS * self.in_word()
     }

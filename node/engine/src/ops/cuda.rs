@@ -183,11 +183,6 @@ impl Ops for Cuda {
         sight.attend(cache, spans, rows)
     }
 
-    /// On the thread of the caller, as [`Plain`].
-    fn enter<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
-        self.plain.enter(work)
-    }
-
     fn workers(&self) -> &Workers {
         self.plain.workers()
     }
