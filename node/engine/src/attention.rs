@@ -14,7 +14,7 @@ use std::ops::Range;
 use half::f16;
 
 use crate::exp::exp;
-use crate::kv::{BLOCK_TOKENS, Cache, Floats, LANES, LayerTable};
+use crate::kv::{BLOCK_TOKENS, Cache, Floats, LANES, LayerTable, Slot};
 use crate::simd::{Float, Kernel, dispatch, tree_sum};
 use crate::tile::{TILE_ROWS, Tile};
 use crate::workers::Workers;
@@ -39,6 +39,14 @@ pub(crate) struct Span<'a> {
     pub(crate) first_position: usize,
     /// Number of rows.
     pub(crate) count: usize,
+}
+
+impl<'a> Span<'a> {
+    /// Where the tokens of its rows are.
+    pub(crate) fn slots(self) -> impl Iterator<Item = Slot> + 'a {
+        let positions = self.first_position..self.first_position + self.count;
+        positions.map(move |it| self.table.slot(it))
+    }
 }
 
 /// Attends from each row of `queries` (all heads of a row side by side) to the cached tokens up to

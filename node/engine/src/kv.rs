@@ -21,14 +21,19 @@ pub use export::KvBlocksError;
 pub(crate) use store::Floats;
 pub use store::{KvType, UnknownKvType};
 
-use store::Store;
+use store::{Block, Store};
 use thalweg_wire::LayerRange;
+
+use crate::workers::Workers;
 
 /// Tokens of one block.
 pub const BLOCK_TOKENS: usize = 16;
 
 /// Values side by side: the tokens of a block, or as many dimensions of a head.
 pub(crate) const LANES: usize = BLOCK_TOKENS;
+
+/// Storing a value takes as long as so many multiply-adds of a product.
+const STORING_WORK: usize = 32;
 
 /// Values side by side, as attention reads them.
 pub(crate) type Line = [f32; LANES];
@@ -56,6 +61,14 @@ pub(crate) struct LayerTable<'a> {
     stride: usize,
 }
 
+/// Where one token of a layer is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Slot {
+    block: usize,
+    /// Number of the token in the block.
+    token: usize,
+}
+
 impl<'a> Table<'a> {
     /// The part of one of its layers.
     pub(crate) fn layer(self, layer: usize) -> LayerTable<'a> {
@@ -71,8 +84,10 @@ impl<'a> LayerTable<'a> {
         self.blocks[first * self.stride..].iter().step_by(self.stride).copied()
     }
 
-    fn at(self, index: usize) -> usize {
-        self.blocks[index * self.stride] as usize
+    /// Where the token at `position` is.
+    pub(crate) fn slot(self, position: usize) -> Slot {
+        let block = self.blocks[position / BLOCK_TOKENS * self.stride] as usize;
+        Slot { block, token: position % BLOCK_TOKENS }
     }
 }
 
@@ -84,20 +99,34 @@ impl Cache {
         Self { kv_heads, head_size, store: Store::new(kind, heads, (head_size, value_lines)) }
     }
 
-    /// Stores key and value of the token at `position`, all heads side by side; overwrites what the
-    /// slot held.
-    pub(crate) fn write(
+    /// Stores keys and values of some tokens, all heads of a token side by side, each in its slot;
+    /// overwrites what the slots held.
+    pub(crate) fn append(
         &mut self,
-        table: LayerTable<'_>,
-        position: usize,
-        key: &[f32],
-        value: &[f32],
+        slots: &[Slot],
+        keys: &[f32],
+        values: &[f32],
+        workers: &Workers,
     ) {
-        let (block, token) = (table.at(position / BLOCK_TOKENS), position % BLOCK_TOKENS);
-        let heads = key.chunks_exact(self.head_size).zip(value.chunks_exact(self.head_size));
-        for (head, (key, value)) in heads.enumerate() {
-            self.store.write(block * self.kv_heads + head, token, key, value);
-        }
+        let mut rows: Vec<usize> = (0..slots.len()).collect();
+        rows.sort_by_key(|&row| slots[row].block);
+        let groups: Vec<&[usize]> =
+            rows.chunk_by(|&one, &other| slots[one].block == slots[other].block).collect();
+        let blocks: Vec<usize> = groups.iter().map(|rows| slots[rows[0]].block).collect();
+        let blocks = self.store.blocks(&blocks, self.kv_heads);
+        let (width, head_size) = (self.kv_heads * self.head_size, self.head_size);
+        let tasks = groups.into_iter().zip(blocks).collect();
+        workers.each(
+            tasks,
+            keys.len() * STORING_WORK,
+            |(rows, mut block): (&[usize], Block<'_>)| {
+                for &row in rows {
+                    let values_of = row * width..(row + 1) * width;
+                    let (key, value) = (&keys[values_of.clone()], &values[values_of]);
+                    block.write(slots[row].token, head_size, key, value);
+                }
+            },
+        );
     }
 
     /// Overwrites block `to` with what block `from` holds.
@@ -143,6 +172,20 @@ impl Cache {
 mod tests {
     use super::*;
 
+    impl Cache {
+        /// Stores key and value of the token at `position`.
+        pub(crate) fn write(
+            &mut self,
+            table: LayerTable<'_>,
+            position: usize,
+            key: &[f32],
+            value: &[f32],
+        ) {
+            let workers = Workers::new(1).expect("no thread");
+            self.append(&[table.slot(position)], key, value, &workers);
+        }
+    }
+
     #[test]
     fn a_token_is_found_in_its_block() {
         // Small whole numbers, which all types keep to within a part of 127.
@@ -169,6 +212,29 @@ mod tests {
             assert_eq!(keys(&cache, 3, 1), keys(&cache, 1, 1));
             assert_eq!(values(&cache, 3, 1), values(&cache, 1, 1));
             assert!(keys(&cache, 2, 0).iter().flatten().all(|&it| it == 0.0));
+        }
+    }
+
+    #[test]
+    fn tokens_of_a_batch_are_stored_as_one_by_one() {
+        let mut random = fastrand::Rng::with_seed(1);
+        let layers = LayerRange::new(0, 1).expect("not empty");
+        let tables = [Table { blocks: &[5, 0, 9], layers }, Table { blocks: &[3, 7, 2], layers }];
+        // A prompt over three blocks, the next token of another request, and a slot that is written twice.
+        let mut slots: Vec<Slot> = (7..40).map(|it| tables[0].layer(0).slot(it)).collect();
+        slots.extend([20, 7, 20].map(|it| tables[1].layer(0).slot(it)));
+        let mut rows = || (0..slots.len() * 40).map(|_| random.f32() - 0.5).collect::<Vec<f32>>();
+        let (keys, values) = (rows(), rows());
+        let workers = [1, 3].map(|it| Workers::new(it).expect("threads start"));
+        for kind in [KvType::F32, KvType::F16, KvType::Int8] {
+            let [mut together, mut alone] = [(); 2].map(|()| Cache::new(kind, 10, 2, 20));
+            together.append(&slots, &keys, &values, &workers[1]);
+            let rows = keys.chunks_exact(40).zip(values.chunks_exact(40));
+            for (slot, (key, value)) in slots.iter().zip(rows) {
+                alone.append(&[*slot], key, value, &workers[0]);
+            }
+            let blocks: Vec<u32> = (0..10).collect();
+            assert_eq!(together.export(&blocks), alone.export(&blocks), "{kind:?}");
         }
     }
 

@@ -79,23 +79,16 @@ impl<T: Copy + Default> Lines<T> {
         &self.lines[head * self.per_head..][..self.per_head]
     }
 
-    fn of_mut(&mut self, head: usize) -> &mut [[T; LANES]] {
-        &mut self.lines[head * self.per_head..][..self.per_head]
-    }
-
-    /// Puts the values of a token where keys of it belong: one lane of each line.
-    fn put_key(&mut self, head: usize, token: usize, key: impl Iterator<Item = T>) {
-        for (line, key) in self.of_mut(head).iter_mut().zip(key) {
-            line[token] = key;
-        }
-    }
-
-    /// Puts the values of a token where values of it belong: one line of each part.
-    fn put_value(&mut self, head: usize, token: usize, value: impl Iterator<Item = T>) {
-        for (dimension, value) in value.enumerate() {
-            let line = dimension / LANES * BLOCK_TOKENS + token;
-            self.lines[head * self.per_head + line][dimension % LANES] = value;
-        }
+    /// The lines of some blocks of `heads` heads; the blocks are in order.
+    fn blocks(&mut self, blocks: &[usize], heads: usize) -> Vec<&mut [[T; LANES]]> {
+        let mut all = self.lines.chunks_exact_mut(heads * self.per_head);
+        let mut next = 0;
+        let block = |&block: &usize| {
+            let lines = all.nth(block - next).expect("blocks are those of the cache");
+            next = block + 1;
+            lines
+        };
+        blocks.iter().map(block).collect()
     }
 
     fn copy(&mut self, from: Range<usize>, to: usize) {
@@ -146,24 +139,23 @@ impl Store {
         }
     }
 
-    /// Stores key and value of one token in one head.
-    pub(super) fn write(&mut self, head: usize, token: usize, key: &[f32], value: &[f32]) {
+    /// Some blocks of `heads` heads, to be written to; they are in order, each once.
+    pub(super) fn blocks(&mut self, blocks: &[usize], heads: usize) -> Vec<Block<'_>> {
         match self {
             Self::F32 { keys, values } => {
-                keys.put_key(head, token, key.iter().copied());
-                values.put_value(head, token, value.iter().copied());
+                let both = keys.blocks(blocks, heads).into_iter().zip(values.blocks(blocks, heads));
+                both.map(|(keys, values)| Block::F32 { keys, values }).collect()
             }
             Self::F16 { keys, values } => {
-                keys.put_key(head, token, halves(key));
-                values.put_value(head, token, halves(value));
+                let both = keys.blocks(blocks, heads).into_iter().zip(values.blocks(blocks, heads));
+                both.map(|(keys, values)| Block::F16 { keys, values }).collect()
             }
             Self::Int8 { keys, values, key_scales, value_scales } => {
-                let (scale, codes) = quantise(key);
-                keys.put_key(head, token, codes);
-                key_scales.of_mut(head)[0][token] = scale;
-                let (scale, codes) = quantise(value);
-                values.put_value(head, token, codes);
-                value_scales.of_mut(head)[0][token] = scale;
+                let both = keys.blocks(blocks, heads).into_iter().zip(values.blocks(blocks, heads));
+                let scales = [key_scales, value_scales].map(|it| it.blocks(blocks, heads));
+                let [key_scales, value_scales] = scales.map(Vec::into_iter);
+                let all = both.zip(key_scales.zip(value_scales));
+                all.map(|(codes, scales)| Block::Int8 { codes, scales }).collect()
             }
         }
     }
@@ -231,25 +223,81 @@ fn decode<'a>(
     room
 }
 
-/// Values as half-precision numbers, rounded many at once: one by one, it takes longer than attending.
-fn halves(values: &[f32]) -> impl Iterator<Item = f16> {
-    values.chunks(LANES).flat_map(|values| {
-        let mut halves = [f16::ZERO; LANES];
-        halves[..values.len()].convert_from_f32_slice(values);
-        halves.into_iter().take(values.len())
-    })
+/// Lines of all heads of a block.
+pub(super) enum Block<'a> {
+    F32 { keys: &'a mut [[f32; LANES]], values: &'a mut [[f32; LANES]] },
+    F16 { keys: &'a mut [[f16; LANES]], values: &'a mut [[f16; LANES]] },
+    Int8 { codes: Pair<'a, i8>, scales: Pair<'a, f32> },
 }
 
-/// A scale, and the codes of values on it. If a value is no number, neither is the scale.
-fn quantise(values: &[f32]) -> (f32, impl Iterator<Item = i8>) {
-    let larger = |max: f32, it: &f32| if it.abs() <= max { max } else { it.abs() };
-    let largest = match values.iter().find(|it| it.is_nan()) {
-        Some(nan) => *nan,
-        None => values.iter().fold(0.0, larger),
-    };
-    let scale = largest / f32::from(i8::MAX);
-    let inverse = if scale > 0.0 { 1.0 / scale } else { 0.0 };
-    (scale, values.iter().map(move |it| (it * inverse).round_ties_even() as i8))
+/// What belongs to keys, and what belongs to values.
+type Pair<'a, T> = (&'a mut [[T; LANES]], &'a mut [[T; LANES]]);
+
+impl Block<'_> {
+    /// Stores key and value of a token, all heads of `head_size` values side by side.
+    pub(super) fn write(&mut self, token: usize, head_size: usize, key: &[f32], value: &[f32]) {
+        match self {
+            Self::F32 { keys, values } => {
+                put_key(keys, token, key);
+                put_value(values, token, head_size, value);
+            }
+            Self::F16 { keys, values } => {
+                put_key(keys, token, &halves(key));
+                put_value(values, token, head_size, &halves(value));
+            }
+            Self::Int8 { codes, scales } => {
+                let (key, value) = (quantise(key, head_size), quantise(value, head_size));
+                put_key(codes.0, token, &key.codes);
+                put_value(codes.1, token, head_size, &value.codes);
+                // A head has one line of scales.
+                put_key(scales.0, token, &key.scales);
+                put_key(scales.1, token, &value.scales);
+            }
+        }
+    }
+}
+
+/// Puts the values of a token where keys of it belong: one lane of each line.
+fn put_key<T: Copy>(lines: &mut [[T; LANES]], token: usize, key: &[T]) {
+    lines.iter_mut().zip(key).for_each(|(line, key)| line[token] = *key);
+}
+
+/// Puts the values of a token where values of it belong: one line of each part of a head.
+fn put_value<T: Copy>(lines: &mut [[T; LANES]], token: usize, head_size: usize, value: &[T]) {
+    let parts = value.chunks(head_size).flat_map(|head| head.chunks(LANES));
+    for (lines, part) in lines.chunks_exact_mut(BLOCK_TOKENS).zip(parts) {
+        lines[token][..part.len()].copy_from_slice(part);
+    }
+}
+
+/// Values as half-precision numbers, rounded many at once: one by one, it takes longer than attending.
+fn halves(values: &[f32]) -> Vec<f16> {
+    let mut halves = vec![f16::ZERO; values.len()];
+    halves.convert_from_f32_slice(values);
+    halves
+}
+
+/// Values as codes, and a scale for each head.
+struct Quantised {
+    codes: Vec<i8>,
+    scales: Vec<f32>,
+}
+
+/// Rounds values. If one of a head is no number, neither is the scale.
+fn quantise(values: &[f32], head_size: usize) -> Quantised {
+    let mut quantised = Quantised { codes: Vec::new(), scales: Vec::new() };
+    for values in values.chunks_exact(head_size) {
+        let larger = |max: f32, it: &f32| if it.abs() <= max { max } else { it.abs() };
+        let largest = match values.iter().find(|it| it.is_nan()) {
+            Some(nan) => *nan,
+            None => values.iter().fold(0.0, larger),
+        };
+        let scale = largest / f32::from(i8::MAX);
+        let inverse = if scale > 0.0 { 1.0 / scale } else { 0.0 };
+        quantised.scales.push(scale);
+        quantised.codes.extend(values.iter().map(|it| (it * inverse).round_ties_even() as i8));
+    }
+    quantised
 }
 
 #[cfg(test)]

@@ -130,25 +130,13 @@ impl Ops for Cpu {
         let [_, width] = query.dims();
         let turn = |rows| in_place(rows, |it| sight.turns.apply(it, &self.workers));
         let [query, key, value] = [open(turn(query)), open(turn(key)), open(value)];
-        append(cache, spans, slice(&key), slice(&value));
+        let slots: Vec<_> = spans.iter().flat_map(|it| it.slots()).collect();
+        cache.append(&slots, slice(&key), slice(&value), &self.workers);
         self.rows(attend(slice(&query), spans, cache, sight.view, &self.workers), width)
     }
 
     fn workers(&self) -> &Workers {
         &self.workers
-    }
-}
-
-/// Stores a key and a value of all heads for each row.
-fn append(cache: &mut kv::Cache, spans: &[Span<'_>], keys: &[f32], values: &[f32]) {
-    let width = cache.kv_heads() * cache.head_size();
-    let slots = spans.iter().flat_map(|span| {
-        let positions = span.first_position..span.first_position + span.count;
-        positions.map(|position| (span.table, position))
-    });
-    let rows = keys.chunks_exact(width).zip(values.chunks_exact(width));
-    for ((table, position), (key, value)) in slots.zip(rows) {
-        cache.write(table, position, key, value);
     }
 }
 

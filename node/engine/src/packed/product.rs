@@ -48,7 +48,7 @@ impl Product<'_> {
     #[inline(always)]
     pub(crate) fn each_tile<F: Format>(
         mut self,
-        multiply: impl Fn(&[u8], &[Block], usize) -> [[f32; PANEL]; TILE_ROWS],
+        multiply: impl Fn(&[u8], &[Block], usize, Ahead<'_>) -> [[f32; PANEL]; TILE_ROWS],
     ) {
         let panel_bytes = self.activations.row_blocks / F::LAYOUT.blocks * F::LAYOUT.unit_bytes();
         for together in (0..self.out.rows()).step_by(ROWS_TOGETHER) {
@@ -60,13 +60,33 @@ impl Product<'_> {
                 let mut parts = next.chunks(fetched);
                 let mut row = together;
                 for (tile, rows) in self.activations.tiles(self.first_row + together, rows) {
-                    fetch(parts.next().unwrap_or_default());
-                    for products in &multiply(panel, tile, rows)[..rows] {
+                    let part = parts.next().unwrap_or_default();
+                    let ahead = Ahead::new(part, self.activations.row_blocks);
+                    for products in &multiply(panel, tile, rows, ahead)[..rows] {
                         store(products, &mut self.out.row(row)[index * PANEL..]);
                         row += 1;
                     }
                 }
             }
+        }
+    }
+}
+
+/// What is fetched while a tile is multiplied: a little with each block. All at once would keep the
+/// block's own codes waiting.
+pub(crate) struct Ahead<'a>(std::slice::Chunks<'a, u8>);
+
+impl<'a> Ahead<'a> {
+    #[inline(always)]
+    fn new(bytes: &'a [u8], blocks: usize) -> Self {
+        Self(bytes.chunks(bytes.len().div_ceil(blocks).max(1)))
+    }
+
+    /// Fetches the next part.
+    #[inline(always)]
+    pub(crate) fn step(&mut self) {
+        if let Some(bytes) = self.0.next() {
+            fetch(bytes);
         }
     }
 }
@@ -88,7 +108,7 @@ impl<F: Format> Kernel for Portable<'_, F> {
 
     #[inline(always)]
     fn run<const FMA: bool, const WIDE: bool>(self) {
-        self.0.each_tile::<F>(|panel, tile, rows| {
+        self.0.each_tile::<F>(|panel, tile, rows, _| {
             let mut sums = [[0.0; PANEL]; TILE_ROWS];
             for (row, sums) in sums[..rows].iter_mut().enumerate() {
                 let activations = tile.iter().skip(row).step_by(rows);

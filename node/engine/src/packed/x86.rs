@@ -4,7 +4,7 @@ use std::arch::x86_64::*;
 
 use super::activations::{Block, TILE_ROWS};
 use super::layout::{Format, GROUPS, PANEL};
-use super::product::Product;
+use super::product::{Ahead, Product};
 
 /// A function that runs a product.
 pub(super) type Run = fn(Product<'_>);
@@ -75,11 +75,11 @@ macro_rules! define_product {
 
             #[target_feature(enable = $features)]
             pub(crate) fn run<F: Format>(product: Product<'_>) {
-                product.each_tile::<F>(|panel, tile, rows| match rows {
-                    1 => multiply::<F, 1>(panel, tile),
-                    2 => multiply::<F, 2>(panel, tile),
-                    3 => multiply::<F, 3>(panel, tile),
-                    _ => multiply::<F, 4>(panel, tile),
+                product.each_tile::<F>(|panel, tile, rows, ahead| match rows {
+                    1 => multiply::<F, 1>(panel, tile, ahead),
+                    2 => multiply::<F, 2>(panel, tile, ahead),
+                    3 => multiply::<F, 3>(panel, tile, ahead),
+                    _ => multiply::<F, 4>(panel, tile, ahead),
                 });
             }
 
@@ -88,6 +88,7 @@ macro_rules! define_product {
             fn multiply<F: Format, const ROWS: usize>(
                 panel: &[u8],
                 tile: &[Block],
+                mut ahead: Ahead<'_>,
             ) -> [[f32; PANEL]; TILE_ROWS] {
                 let layout = F::LAYOUT;
                 let mut sums = [_mm256_setzero_ps(); ROWS];
@@ -97,6 +98,7 @@ macro_rules! define_product {
                     let (head, blocks) = unit.split_at(layout.head_bytes());
                     let scale = halves(head, 0);
                     for (block, rows) in blocks.chunks_exact(layout.block_bytes()).zip(tile) {
+                        ahead.step();
                         let (small, codes) = block.split_at(layout.small_bytes());
                         let minimum = minimum::<F>(head, small);
                         let small = multipliers::<F>(small);
