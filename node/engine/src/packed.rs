@@ -12,7 +12,7 @@ mod unit;
 mod x86;
 
 pub(crate) use activations::{Activations, TILE_ROWS};
-use layout::{Format, Layout, PANEL};
+use layout::{Format, Layout, PANEL, Unit};
 use product::Product;
 
 use crate::area::Area;
@@ -97,13 +97,14 @@ impl Panels {
         let start = bytes.as_ptr().align_offset(ALIGN).min(ALIGN);
         let panels = bytes[start..].chunks_exact_mut(panel_bytes).enumerate().collect();
         let packed = workers.each(panels, inputs * outputs * PACKING_WORK, |(index, panel)| {
+            let mut unit = Unit::default();
             for lane in 0..PANEL.min(outputs.saturating_sub(index * PANEL)) {
                 let output = index * PANEL + lane;
                 let row = row(output);
                 let stored_units = row.chunks_exact(row.len() / units);
                 for (packed, bytes) in panel.chunks_exact_mut(layout.unit_bytes()).zip(stored_units)
                 {
-                    let unit = unit::read(stored, bytes);
+                    unit::read(stored, bytes, &mut unit);
                     if !unit.is_finite() {
                         return Err(BadScale { output });
                     }

@@ -24,6 +24,8 @@ pub(crate) const PANEL: usize = 8;
 pub(crate) const BLOCK: usize = 32;
 /// Groups in a block.
 pub(crate) const GROUPS: usize = 8;
+/// The low half of each of four bytes.
+const NIBBLES: u32 = 0x0F0F_0F0F;
 /// Blocks in the largest unit.
 const BLOCKS_MAX: usize = 8;
 /// Bytes of one f16 per output.
@@ -131,7 +133,7 @@ impl Layout {
         self.blocks * BLOCK
     }
 
-    /// Puts the weights of output `lane` into a packed unit, which was zero there.
+    /// Puts the weights of output `lane` into a packed unit.
     pub(crate) fn write(self, unit: &Unit, lane: usize, packed: &mut [u8]) {
         let (head, blocks) = packed.split_at_mut(self.head_bytes());
         head[2 * lane..][..2].copy_from_slice(&unit.scale.to_le_bytes());
@@ -148,19 +150,26 @@ impl Layout {
     }
 
     fn write_codes(self, codes: &[u8; BLOCK], lane: usize, packed: &mut [u8]) {
-        for (group, codes) in codes.as_chunks::<4>().0.iter().enumerate() {
-            for (at, &code) in (4 * lane..).zip(codes) {
-                let (pair, plane) = (group % 4, group / 4);
-                match self.bits {
-                    8 => packed[group * 32 + at] = code,
-                    _ => packed[pair * 32 + at] |= (code & 15) << (plane * 4),
-                }
-                match self.bits {
-                    5 => packed[128 + at] |= (code >> 4) << group,
-                    6 => packed[128 + plane * 32 + at] |= (code >> 4) << (2 * pair),
-                    _ => {}
-                }
-            }
+        let fours = codes.as_chunks().0;
+        let groups: [u32; GROUPS] = std::array::from_fn(|it| u32::from_le_bytes(fours[it]));
+        let mut put = |plane: usize, four: u32| {
+            packed[plane * 32 + 4 * lane..][..4].copy_from_slice(&four.to_le_bytes());
+        };
+        if self.bits == 8 {
+            return groups.into_iter().enumerate().for_each(|(group, four)| put(group, four));
+        }
+        let (first, second) = groups.split_at(GROUPS / 2);
+        for (pair, (low, high)) in first.iter().zip(second).enumerate() {
+            put(pair, low & NIBBLES | (high & NIBBLES) << 4);
+        }
+        let plane = |groups: &[u32], bits: usize| {
+            let high = groups.iter().map(|four| (four & !NIBBLES) >> 4).enumerate();
+            high.fold(0, |plane, (group, high)| plane | high << (bits * group))
+        };
+        match self.bits {
+            5 => put(4, plane(&groups, 1)),
+            6 => [first, second].iter().zip(4..).for_each(|(it, at)| put(at, plane(it, 2))),
+            _ => {}
         }
     }
 

@@ -13,15 +13,15 @@ impl Unit {
     }
 }
 
-/// Takes one stored block apart; see [`quant`](crate::quant) for what is where.
+/// Takes one stored block apart, into the unit of another one of the type or a new one; see
+/// [`quant`](crate::quant) for what is where.
 ///
 /// # Panics
 ///
 /// If `bytes` are not one block of this type, or the type is not quantised.
-pub(super) fn read(stored: Stored, bytes: &[u8]) -> Unit {
+pub(super) fn read(stored: Stored, bytes: &[u8], unit: &mut Unit) {
     assert_eq!(bytes.len(), stored.block_bytes(), "one block of type {stored}");
     let half = |at: usize| u16::from_le_bytes([bytes[at], bytes[at + 1]]);
-    let mut unit = Unit::default();
     match stored {
         Stored::Q4_0 | Stored::Q5_0 | Stored::Q8_0 => unit.scale = half(0),
         Stored::Q4_1 | Stored::Q5_1 => (unit.scale, unit.minimum) = (half(0), half(2)),
@@ -51,7 +51,6 @@ pub(super) fn read(stored: Stored, bytes: &[u8]) -> Unit {
         }
         _ => six_bits(bytes, &mut unit.codes),
     }
-    unit
 }
 
 /// Low nibbles first, then high ones.
