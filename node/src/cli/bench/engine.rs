@@ -136,12 +136,6 @@ impl fmt::Display for EngineReport {
 pub fn measure(args: &EngineArgs) -> Result<EngineReport, Advice> {
     serve::check(args.device, args.kv)?;
     let path = models::pull_with_bar(&args.model)?;
-    let memory_bytes_per_second = match args.device {
-        ComputeDevice::Cuda(_) => None,
-        ComputeDevice::Cpu | ComputeDevice::Burn | ComputeDevice::Cube => {
-            Some(memory_bytes_per_second(args.threads))
-        }
-    };
     let begin = Instant::now();
     let mut bench = Bench::load(&path, args)?;
     let load_seconds = begin.elapsed().as_secs_f64();
@@ -159,6 +153,14 @@ pub fn measure(args: &EngineArgs) -> Result<EngineReport, Advice> {
         }
     }
     let weight_bytes = bench.shard.weight_bytes();
+    // Zero where the system does not tell. Before the memory is measured, which takes some.
+    let resident_bytes = measure::memory("/proc/self/status", "VmRSS").map_or(0, |it| it.0);
+    let memory_bytes_per_second = match args.device {
+        ComputeDevice::Cuda(_) => None,
+        ComputeDevice::Cpu | ComputeDevice::Burn | ComputeDevice::Cube => {
+            Some(memory_bytes_per_second(args.threads))
+        }
+    };
     let rates = kinds.iter().zip(times).map(|(&(requests, tokens, _), times)| {
         let seconds = median(times).as_secs_f64();
         Rate {
@@ -174,8 +176,7 @@ pub fn measure(args: &EngineArgs) -> Result<EngineReport, Advice> {
         device: args.device.to_string(),
         threads: args.threads,
         load_seconds,
-        // Zero where the system does not tell.
-        resident_bytes: measure::memory("/proc/self/status", "VmRSS").map_or(0, |it| it.0),
+        resident_bytes,
         weight_bytes,
         memory_bytes_per_second,
         prefill: rates.next().expect("prefill is the first kind"),
