@@ -42,9 +42,8 @@ impl Product<'_> {
         dispatch(Portable(self, std::marker::PhantomData::<F>));
     }
 
-    /// Calls `multiply(panel, tile, rows)` for every panel and tile of rows, and stores the products
-    /// of each row it returns. While a panel is multiplied, the start of the next one is fetched: all rows
-    /// meet a panel before the next, and memory would wait for them.
+    /// Calls `multiply(panel, tile, rows, ahead)` for every panel and tile of rows, and stores the products
+    /// of each row it returns. While tiles meet a panel, they fetch the next one, each a part of it.
     #[inline(always)]
     pub(crate) fn each_tile<F: Format>(
         mut self,
