@@ -153,6 +153,13 @@ fn rows_that_see_several_parts_agree() {
 }
 
 #[test]
+fn a_row_alone_sees_a_window_far_from_the_start() {
+    let blocks: Vec<u32> = (0..33).rev().collect();
+    let batches: [&[Request<'_>]; 2] = [&[(&blocks, 0..300)], &[(&blocks, 300..301)]];
+    both_attend(KvType::F32, Some(7), &batches, 1e-5);
+}
+
+#[test]
 fn what_is_no_number_stays_no_number() {
     let cube = cube();
     let gates = || cube.rows(vec![f32::NAN, f32::INFINITY, -1e30, 1.0], 4);

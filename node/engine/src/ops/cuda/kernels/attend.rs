@@ -70,7 +70,9 @@ struct Place {
     first: usize,
     /// Tokens.
     count: usize,
-    /// Where the plan has the block of token 0, if it had it.
+    /// Number of the first block that the row sees, among those of its request.
+    first_block: usize,
+    /// Where the plan has that block.
     table: usize,
 }
 
@@ -107,7 +109,8 @@ pub(in crate::ops::cuda) fn attend_to_part<E: Float, N: Size>(
         head: CUBE_POS_X as usize * cut.share,
         first,
         count: min(end - first, PART_TOKENS),
-        table: plan[at + 3] as usize - seen / BLOCK_TOKENS,
+        first_block: seen / BLOCK_TOKENS,
+        table: plan[at + 3] as usize,
     };
     let query = (plan[at] as usize * cut.heads + place.head) * cut.vectors;
     let mut weights = Shared::<[f32]>::new_slice(comptime!(cut.share * PART_TOKENS));
@@ -129,7 +132,7 @@ fn token_at(
     stride: usize,
     #[comptime] cut: Cut,
 ) -> usize {
-    let block = plan[place.table + token / BLOCK_TOKENS] as usize;
+    let block = plan[place.table + token / BLOCK_TOKENS - place.first_block] as usize;
     let kv_head = place.head / comptime!(cut.heads / cut.kv_heads);
     block * stride + (token % BLOCK_TOKENS * cut.kv_heads + kv_head) * cut.vectors
 }
