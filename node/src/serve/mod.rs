@@ -16,6 +16,7 @@ mod runtime;
 mod stage;
 
 use std::net::SocketAddr;
+use std::num::NonZero;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -31,8 +32,11 @@ use crate::config::HostConfig;
 pub(crate) use enrol::now;
 pub(crate) use runtime::wait_for_stop;
 
-/// Threads for the network and the API. Tensors have their own.
-const IO_THREADS: usize = 2;
+/// Threads for the network and the API at most. Tensors have their own.
+const IO_THREADS_MAX: usize = 2;
+/// Processors for each of these threads: a frame that is handed from thread to thread wakes each of them,
+/// which takes time from tensors where there are few.
+const PROCESSORS_PER_IO_THREAD: usize = 4;
 
 /// Run one host of a cluster
 ///
@@ -140,9 +144,11 @@ struct Prepared {
 /// See [`run`].
 pub fn host(config: HostConfig) -> Result<(), Advice> {
     let prepared = prepare(config)?;
-    let system = System::with_tokio_rt(|| {
+    let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
+    let io_threads = (processors / PROCESSORS_PER_IO_THREAD).clamp(1, IO_THREADS_MAX);
+    let system = System::with_tokio_rt(move || {
         tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(IO_THREADS)
+            .worker_threads(io_threads)
             .enable_all()
             .build()
             .expect("a process that cannot start threads cannot serve")
