@@ -69,6 +69,13 @@ pub(crate) struct Slot {
     token: usize,
 }
 
+impl Slot {
+    /// Number of the slot among those of all blocks.
+    pub(crate) fn number(self) -> usize {
+        self.block * BLOCK_TOKENS + self.token
+    }
+}
+
 impl<'a> Table<'a> {
     /// The part of one of its layers.
     pub(crate) fn layer(self, layer: usize) -> LayerTable<'a> {

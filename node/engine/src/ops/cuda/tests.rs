@@ -7,8 +7,8 @@ use super::*;
 use crate::device::Layout;
 use crate::kv::Table;
 use crate::ops::plain::tests::{
-    BATCHES, HEADS, KV_HEADS, Request, SIZE, agree, attended, by_value, cpu, plain, products,
-    random,
+    BATCHES, HEADS, KV_HEADS, Request, SIZE, agree, attended, both_attend, by_value, cpu, plain,
+    products, random,
 };
 use crate::ops::{Cache as _, Cpu};
 use crate::quant::Stored;
@@ -120,22 +120,12 @@ fn norms_gates_and_sums_agree() {
     }
 }
 
-fn both_attend(kind: KvType, window: Option<usize>, batches: &[&[Request<'_>]], error: f32) {
-    let view = View { heads: HEADS, scale: 0.3, window };
-    let (cube, cpu) = (cube(), cpu());
-    let mut ours = cube.cache(kind, 40, KV_HEADS, SIZE);
-    let mut loops = cpu.cache(kind, 40, KV_HEADS, SIZE);
-    let found = attended(&cube, &mut ours, view, batches);
-    let expected = attended(&cpu, &mut loops, view, batches);
-    agree(error, (cube, found), (cpu, expected));
-}
-
 #[test]
 fn attention_of_mixed_batches_agrees_with_and_without_windows() {
     for window in [None, Some(1), Some(7), Some(20), Some(usize::MAX)] {
-        both_attend(KvType::F32, window, &BATCHES, 1e-5);
+        both_attend((cube(), cpu()), KvType::F32, window, &BATCHES, 1e-5);
         // The turned keys may differ in the last bit of F32, and then in one of F16.
-        both_attend(KvType::F16, window, &BATCHES, 2e-3);
+        both_attend((cube(), cpu()), KvType::F16, window, &BATCHES, 2e-3);
     }
 }
 
@@ -147,8 +137,8 @@ fn rows_that_see_several_parts_agree() {
             &[(&blocks, 0..300), (&[34], 0..3)],
             &[(&[34], 3..4), (&blocks, 300..301), (&[35], 0..1)],
         ];
-        both_attend(KvType::F32, window, &batches, 1e-5);
-        both_attend(KvType::F16, window, &batches, 2e-3);
+        both_attend((cube(), cpu()), KvType::F32, window, &batches, 1e-5);
+        both_attend((cube(), cpu()), KvType::F16, window, &batches, 2e-3);
     }
 }
 
@@ -156,7 +146,7 @@ fn rows_that_see_several_parts_agree() {
 fn a_row_alone_sees_a_window_far_from_the_start() {
     let blocks: Vec<u32> = (0..33).rev().collect();
     let batches: [&[Request<'_>]; 2] = [&[(&blocks, 0..300)], &[(&blocks, 300..301)]];
-    both_attend(KvType::F32, Some(7), &batches, 1e-5);
+    both_attend((cube(), cpu()), KvType::F32, Some(7), &batches, 1e-5);
 }
 
 #[test]

@@ -12,7 +12,7 @@ use burn::tensor::{DType, Device, Element, IndexingUpdateOp, Int, Tensor, Tensor
 
 use super::indices;
 use crate::attention::Span;
-use crate::kv::{BLOCK_TOKENS, BlockFormat, KvBlocksError, KvType, LANES};
+use crate::kv::{BLOCK_TOKENS, BlockFormat, KvBlocksError, KvType, LANES, Slot};
 use crate::ops::Rows;
 
 /// Keys and values of a shard's layers.
@@ -170,13 +170,9 @@ impl crate::ops::Cache for Cache {
     }
 }
 
-/// The slot of each row: its block, then its place in the block.
+/// The slot of each row, by its number.
 pub(in crate::ops) fn slots(span: &Span<'_>) -> impl Iterator<Item = usize> {
-    let (first, skipped) = (span.first_position / BLOCK_TOKENS, span.first_position % BLOCK_TOKENS);
-    let blocks = span.table.from(first);
-    let slots =
-        blocks.flat_map(|it| (0..BLOCK_TOKENS).map(move |at| it as usize * BLOCK_TOKENS + at));
-    slots.skip(skipped).take(span.count)
+    span.slots().map(Slot::number)
 }
 
 /// Where the values of a block's row lie among its exported lines, and how many values these have.

@@ -173,22 +173,29 @@ pub(in crate::ops) const BATCHES: [&[Request<'static>]; 4] = [
     &[(&[5, 0, 7], 47..48), (&[2], 15..16)],
 ];
 
-fn both_attend(kind: KvType, window: Option<usize>, batches: &[&[Request<'_>]], error: f32) {
+/// The same batches through two sets of operations, which must agree.
+#[track_caller]
+pub(in crate::ops) fn both_attend<A: Ops, B: Ops>(
+    (ours, theirs): (A, B),
+    kind: KvType,
+    window: Option<usize>,
+    batches: &[&[Request<'_>]],
+    error: f32,
+) {
     let view = View { heads: HEADS, scale: 0.3, window };
-    let (cpu, plain) = (cpu(), plain());
-    let mut ours = cpu.cache(kind, 40, KV_HEADS, SIZE);
-    let mut burns = plain.cache(kind, 40, KV_HEADS, SIZE);
-    let found = attended(&cpu, &mut ours, view, batches);
-    let expected = attended(&plain, &mut burns, view, batches);
-    agree(error, (cpu, found), (plain, expected));
+    let mut cache = ours.cache(kind, 40, KV_HEADS, SIZE);
+    let found = attended(&ours, &mut cache, view, batches);
+    let mut cache = theirs.cache(kind, 40, KV_HEADS, SIZE);
+    let expected = attended(&theirs, &mut cache, view, batches);
+    agree(error, (ours, found), (theirs, expected));
 }
 
 #[test]
 fn attention_of_mixed_batches_agrees_with_and_without_windows() {
     for window in [None, Some(1), Some(7), Some(20), Some(usize::MAX)] {
-        both_attend(KvType::F32, window, &BATCHES, 1e-5);
+        both_attend((cpu(), plain()), KvType::F32, window, &BATCHES, 1e-5);
         // The turned keys may differ in the last bit of F32, and then in one of F16.
-        both_attend(KvType::F16, window, &BATCHES, 2e-3);
+        both_attend((cpu(), plain()), KvType::F16, window, &BATCHES, 2e-3);
     }
 }
 
@@ -197,7 +204,7 @@ fn prompts_longer_than_a_group_agree() {
     let blocks: Vec<u32> = (0..33).rev().collect();
     for window in [None, Some(50)] {
         let batches: [&[Request<'_>]; 1] = [&[(&blocks, 0..520), (&[34], 0..3), (&[35], 0..3)]];
-        both_attend(KvType::F32, window, &batches, 1e-5);
+        both_attend((cpu(), plain()), KvType::F32, window, &batches, 1e-5);
     }
 }
 
